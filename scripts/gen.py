@@ -3,8 +3,9 @@
     python scripts/gen.py            write gen/
     python scripts/gen.py --check    write nothing; exit 1 and list the files that differ
 
-The generator lives in environments of its own, cached outside the clone, because its version decides which runtimes
-the result works on: code from grpcio-tools 1.71.2 runs on protobuf 5.29 to 7.x, newer code only on newer protobuf.
+The generator lives in environments of its own, cached outside the clone, because its version decides which
+runtimes the result works on: code from grpcio-tools 1.71.2 runs on protobuf 5.29 to 7.x, newer code only on
+newer protobuf.
 """
 
 import argparse
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 GEN = ROOT / "gen"
 
-# Two environments: the stub writer needs a newer protobuf than the compiler allows beside it. Only its text is kept.
+# Two environments: the stub writer needs a newer protobuf than the compiler allows beside it.
 PINS = {
     "protoc": ["grpcio-tools==1.71.2", "grpcio==1.71.2", "protobuf==5.29.5", "setuptools==80.9.0"],
     "stubs": ["mypy-protobuf==5.1.0", "protobuf==6.33.5"],
@@ -148,7 +149,8 @@ def main() -> int:
             print(f"gen/: {len(changed)} files changed" if changed else "gen/ is up to date")
             return 0
     if changed:
-        print("gen/ is out of date; run `make gen` and commit the result:", *changed, sep="\n  ", file=sys.stderr)
+        message = "gen/ is out of date; run `make gen` and commit the result:"
+        print(message, *changed, sep="\n  ", file=sys.stderr)
         return 1
     print("gen/ is up to date")
     return 0
