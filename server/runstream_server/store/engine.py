@@ -1,0 +1,168 @@
+"""Connections and transactions on either store, and what their failures mean.
+
+Two kinds of work: `Database.write` (READ COMMITTED on PostgreSQL, BEGIN IMMEDIATE on SQLite) and
+`Database.read` (one snapshot: REPEATABLE READ, deferred on SQLite). Both take a function of a connection,
+so that a transaction which lost a race is run again whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from runstream_server.errors import Internal, ServerError, Unavailable
+
+logger = logging.getLogger("runstream.store")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RETRIES = 8
+"""Attempts at a transaction that lost a race, before it is reported as unavailable."""
+SQLITE_BUSY_TIMEOUT_MS = 30_000
+# serialization_failure, deadlock_detected, lock_not_available: the whole transaction may be run again.
+_LOST_RACE = frozenset({"40001", "40P01", "55P03"})
+
+
+class Database:
+    """A pool of connections to one store; safe to share among threads.
+
+    `url` is a SQLAlchemy URL whose dialect is sqlite or postgresql (any `postgresql…://` driver is mapped to
+    psycopg 3). Nothing is opened before the first transaction.
+    """
+
+    def __init__(self, url: str | sa.URL, *, pool_size: int = 8) -> None:
+        self.url = sa.make_url(url)
+        if self.url.get_backend_name() == "postgresql":
+            self.url = self.url.set(drivername="postgresql+psycopg")
+            self.engine = sa.create_engine(
+                self.url, pool_size=pool_size, max_overflow=0, pool_pre_ping=False, pool_timeout=30
+            )
+        else:
+            self.engine = _sqlite_engine(self.url, pool_size)
+        self.dialect = self.engine.dialect.name
+        """`sqlite` or `postgresql`."""
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is SQLite."""
+        return self.dialect == "sqlite"
+
+    def write(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(connection, …)` in one transaction and commit it; return what it returned.
+
+        `work` may run several times and must not have effects outside the database.
+
+        Raises: ServerError from `work` as it is; Unavailable when the database is away or stays contended.
+        """
+        return self._run({"runstream_mode": "IMMEDIATE"}, work, *args, **kwargs)
+
+    def read(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(connection, …)` on one snapshot; return what it returned. Raises: as `write`."""
+        options = {"runstream_mode": "DEFERRED"}
+        if not self.is_sqlite:
+            options["isolation_level"] = "REPEATABLE READ"
+        return self._run(options, work, *args, **kwargs)
+
+    def _run(
+        self,
+        options: dict[str, Any],
+        work: Callable[Concatenate[sa.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                    return work(connection, *args, **kwargs)
+            except ServerError:
+                raise
+            except (exc.SQLAlchemyError, OSError) as error:
+                # A pooled connection that died while idle is not an outage: every one of them may be stale.
+                retry = lost_race(error) or is_disconnect(error)
+                if not retry or attempt >= RETRIES:
+                    raise translate(error) from error
+                if lost_race(error):
+                    time.sleep(random.uniform(0, 0.01 * 2**attempt))  # jitter parts the contenders
+
+    def close(self) -> None:
+        """Close every idle connection; the pool opens new ones when used again."""
+        self.engine.dispose()
+
+
+def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        poolclass=sa.pool.QueuePool,
+        connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, see below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives power loss
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL; ILIKE lowers both sides
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        mode = connection.get_execution_options().get("runstream_mode", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+def lost_race(error: BaseException) -> bool:
+    """Whether the transaction lost against another one and is worth running again."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.OperationalError):
+        return "locked" in str(cause) or "busy" in str(cause)
+    return getattr(cause, "sqlstate", None) in _LOST_RACE
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether the connection died under the statement."""
+    return isinstance(error, exc.DBAPIError) and bool(error.connection_invalidated)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed later without a change: an outage or a lost race."""
+    if isinstance(error, Unavailable) or lost_race(error) or is_disconnect(error):
+        return True
+    cause = getattr(error, "orig", None)
+    state = getattr(cause, "sqlstate", None) or ""
+    # Class 08 connection, 53 resources, 57 operator intervention (shutdown), 58 system.
+    return (
+        isinstance(error, (exc.TimeoutError, OSError))
+        or state[:2] in ("08", "53", "57", "58")
+        or (isinstance(error, exc.OperationalError) and not state)
+    )
+
+
+def translate(error: BaseException) -> ServerError:
+    """Return the error a caller may see for a failure of the database; the cause goes to the log only."""
+    if isinstance(error, ServerError):
+        return error
+    if is_transient(error):
+        logger.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
+        return Unavailable("the database cannot be reached right now; retry in a moment")
+    logger.error("database error", exc_info=error)
+    return Internal("internal error; the server's log has the details")

@@ -1,0 +1,299 @@
+"""SQLAlchemy Core tables: the only place that names a column.
+
+    experiments ─┬─ experiment_tags
+                 └─ runs ─┬─ params, tags, latest_metrics      (carry experiment for the search indexes)
+                          ├─ segments ──compactor──> chunks    (points; hash-partitioned by run on PostgreSQL)
+                          ├─ run_sources, rewinds              (who wrote points; what a rewind hides)
+                          └─ inputs ── datasets
+    sessions                                                   (watermarks: exactly once)
+    registered_models ── registered_model_tags, registered_model_aliases, model_versions ── model_version_tags
+
+Names: `run` and `experiment` are internal bigint keys; `run_id` is the 32 hexadecimal digits clients see;
+an experiment's id is the decimal string of its key. Times are Unix milliseconds UTC. A `deleted_time` of NULL
+means active. Text compares by code point on both stores. Hot tables carry no foreign keys: an insert would
+lock its parent row a second time; writers lock the run themselves (see store/locks in ARCHITECTURE.md).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+metadata = sa.MetaData()
+
+PARTITIONS = 16
+"""Hash partitions of `segments` and `chunks` on PostgreSQL, by run."""
+
+BigInt = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+Text = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+def _key(name: str = "key") -> sa.Column[str]:
+    return sa.Column(name, Text, primary_key=True)
+
+
+def _int(name: str, **kw: object) -> sa.Column[int]:
+    return sa.Column(name, BigInt, **{"nullable": False, **kw})  # type: ignore[arg-type]
+
+
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("name", Text, nullable=False, unique=True),
+    sa.Column("artifact_location", Text, nullable=False),
+    _int("creation_time"),
+    _int("last_update_time"),
+    _int("deleted_time", nullable=True),
+    sqlite_autoincrement=True,
+)
+
+experiment_tags = sa.Table(
+    "experiment_tags",
+    metadata,
+    sa.Column("experiment", BigInt, sa.ForeignKey("experiments.id"), primary_key=True),
+    _key(),
+    sa.Column("value", Text, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("run_id", Text, nullable=False, unique=True),
+    sa.Column("experiment", BigInt, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("user_id", Text, nullable=False, server_default=""),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    _int("start_time"),
+    _int("end_time", nullable=True),
+    sa.Column("artifact_uri", Text, nullable=False),
+    _int("deleted_time", nullable=True),
+    # Bumped by each rewind; points carry the generation they were written in.
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+    # Last source number given out; source 0 is REST and unary calls.
+    sa.Column("last_source", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("runs_by_experiment", "experiment", "start_time", "run_id"),
+    sqlite_autoincrement=True,
+)
+
+params = sa.Table(
+    "params",
+    metadata,
+    _int("run", primary_key=True),
+    _key(),
+    _int("experiment"),
+    sa.Column("value", Text, nullable=False),
+    # The value as a number where it is one, for numeric comparison.
+    sa.Column("value_num", sa.Double, nullable=True),
+)
+# A 6,000-byte value does not fit a btree row: index a prefix, recheck the whole.
+sa.Index("params_by_value", params.c.experiment, params.c.key, sa.func.substr(params.c.value, 1, 256))
+
+tags = sa.Table(
+    "tags",
+    metadata,
+    _int("run", primary_key=True),
+    _key(),
+    _int("experiment"),
+    sa.Column("value", Text, nullable=False),
+)
+sa.Index("tags_by_value", tags.c.experiment, tags.c.key, sa.func.substr(tags.c.value, 1, 256))
+
+latest_metrics = sa.Table(
+    "latest_metrics",
+    metadata,
+    _int("run", primary_key=True),
+    _key(),
+    _int("experiment"),
+    # Of the greatest (step, timestamp, value). SQLite has no NaN: value is NULL there and is_nan true.
+    sa.Column("value", sa.Double, nullable=True),
+    sa.Column("is_nan", sa.Boolean, nullable=False),
+    _int("step"),
+    _int("timestamp"),
+    # Summaries over all visible points; min, max, mean leave NaN out and are NULL when nothing else is there.
+    _int("count"),
+    _int("nan_count"),
+    sa.Column("mean", sa.Double, nullable=True),
+    sa.Column("min", sa.Double, nullable=True),
+    sa.Column("max", sa.Double, nullable=True),
+    _int("min_step", nullable=True),
+    _int("max_step", nullable=True),
+    sa.Index("latest_metrics_by_value", "experiment", "key", "value"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("session_id", Text, primary_key=True),
+    # First sequence not yet committed.
+    _int("next_sequence"),
+    sa.Column("host", Text, nullable=False, server_default=""),
+    sa.Column("rank", sa.Integer, nullable=True),
+    sa.Column("client_version", Text, nullable=False, server_default=""),
+    _int("creation_time"),
+    _int("last_used_time"),
+    sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("sessions_by_last_used", "last_used_time"),
+)
+
+run_sources = sa.Table(
+    "run_sources",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("source", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("session_id", Text, nullable=False),
+    sa.Column("host", Text, nullable=False, server_default=""),
+    sa.Column("rank", sa.Integer, nullable=True),
+    sa.Index("run_sources_by_session", "session_id", "run", unique=True),
+)
+
+rewinds = sa.Table(
+    "rewinds",
+    metadata,
+    _int("run", primary_key=True),
+    # Points of a lower generation are visible only up to `step`.
+    sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+    _int("step"),
+)
+
+segments = sa.Table(
+    "segments",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("id", BigInt, primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    postgresql_partition_by="HASH (run)",
+)
+"""L0: all series of one run from one commit, one row. `id` comes from the sequence `segment_ids`."""
+
+chunks = sa.Table(
+    "chunks",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("id", BigInt, primary_key=True, autoincrement=False),
+    sa.Column("source", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("first_key", Text, nullable=False),
+    sa.Column("last_key", Text, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    _int("min_step"),
+    _int("max_step"),
+    sa.Column("summaries", sa.LargeBinary, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    postgresql_partition_by="HASH (run)",
+)
+"""L1: one or many keys of one run, sorted by key, columns compressed."""
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("holder", Text, nullable=False),
+    _int("expiry_time"),
+)
+"""Who may do a piece of background work; times by the database's clock."""
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("experiment", BigInt, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("digest", Text, nullable=False),
+    sa.Column("source_type", Text, nullable=False),
+    sa.Column("source", Text, nullable=False),
+    sa.Column("schema", Text, nullable=True),
+    sa.Column("profile", Text, nullable=True),
+    sa.UniqueConstraint("experiment", "name", "digest", name="datasets_by_digest"),
+)
+
+inputs = sa.Table(
+    "inputs",
+    metadata,
+    _int("run", primary_key=True),
+    _int("dataset", primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+
+input_tags = sa.Table(
+    "input_tags",
+    metadata,
+    _int("run", primary_key=True),
+    _int("dataset", primary_key=True),
+    _key(),
+    sa.Column("value", Text, nullable=False),
+)
+
+registered_models = sa.Table(
+    "registered_models",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("name", Text, nullable=False, unique=True),
+    sa.Column("user_id", Text, nullable=False, server_default=""),
+    sa.Column("description", Text, nullable=True),
+    _int("creation_time"),
+    _int("last_update_time"),
+    # Last version given out; locking this row gives versions without gaps under many writers.
+    sa.Column("last_version", sa.Integer, nullable=False, server_default="0"),
+)
+
+registered_model_tags = sa.Table(
+    "registered_model_tags",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("registered_models.id", ondelete="CASCADE"), primary_key=True),
+    _key(),
+    sa.Column("value", Text, nullable=False),
+)
+
+registered_model_aliases = sa.Table(
+    "registered_model_aliases",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("registered_models.id", ondelete="CASCADE"), primary_key=True),
+    _key("alias"),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+model_versions = sa.Table(
+    "model_versions",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("registered_models.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("user_id", Text, nullable=False, server_default=""),
+    sa.Column("description", Text, nullable=True),
+    sa.Column("stage", Text, nullable=False, server_default="None"),
+    # What the client named, and where the files are after `models:/…` is resolved.
+    sa.Column("source", Text, nullable=False),
+    sa.Column("storage_location", Text, nullable=False),
+    sa.Column("run_id", Text, nullable=True),
+    sa.Column("run_link", Text, nullable=True),
+    sa.Column("model_id", Text, nullable=True),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("status_message", Text, nullable=True),
+    _int("creation_time"),
+    _int("last_update_time"),
+    sa.Index("model_versions_by_run", "run_id"),
+)
+
+model_version_tags = sa.Table(
+    "model_version_tags",
+    metadata,
+    sa.Column("model", BigInt, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    _key(),
+    sa.Column("value", Text, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["model", "version"], ["model_versions.model", "model_versions.version"], ondelete="CASCADE"
+    ),
+)
+
+server_keys = sa.Table(
+    "server_keys",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""Secrets the migration makes, e.g. `page_token`, which signs page tokens."""
