@@ -53,7 +53,14 @@ def _environment(folder: Path, pins: list[str]) -> Path:
     if not ready.exists():
         print(f"gen.py: installing {' '.join(pins)}", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [
+            str(folder / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*pip, "--no-deps", *pins], check=True)
         ready.touch()
     return folder
@@ -75,7 +82,7 @@ def generate(proto: Path, out: Path) -> None:
     plugins = env["stubs"] / "bin"
     subprocess.run(
         [
-            env["protoc"] / "bin" / "python",
+            str(env["protoc"] / "bin" / "python"),
             *("-m", "grpc_tools.protoc", f"--proto_path={proto}"),
             f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
