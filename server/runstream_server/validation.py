@@ -1,0 +1,287 @@
+"""Rules for ids, keys, names and values: MLflow's, and ours against what no store keeps faithfully.
+
+    id           run_id, experiment id, version
+    key          of a metric, param, tag: letters, digits, `_ - . : /` and space; reads as a relative path
+    name         of an experiment, run, model: one line of text
+    value        of a param, tag, description: text without U+0000
+
+Every function returns what it checked and raises InvalidArgument whose `field` names the request field.
+Over-long text is refused, never cut.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.errors import InvalidArgument
+
+MAX_KEY = 250
+MAX_PARAM_VALUE = 6000
+MAX_TAG_VALUE = 8000
+MAX_EXPERIMENT_NAME = 500
+MAX_EXPERIMENT_TAG_VALUE = 20_000
+MAX_RUN_NAME = MAX_TAG_VALUE  # it is the value of the tag mlflow.runName
+MAX_USER = 256
+MAX_LOCATION = 8000
+MAX_BATCH_METRICS = 1000
+MAX_BATCH_PARAMS = 100
+MAX_BATCH_TAGS = 100
+MAX_BATCH_ITEMS = 1000
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+RUN_NAME_TAG = "mlflow.runName"
+
+_KEY = re.compile(r"[/\w.\- :]*")
+_RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}", re.ASCII)
+_NEW_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
+_SHOWN = 100
+_KEY_RULE = (
+    "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), "
+    "colon(:) and slashes (/)."
+)
+# Marks that reorder the text around them, so that a name does not read as what it is.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def shorten(value: object, limit: int = _SHOWN) -> str:
+    """Return `value` as JSON text for a message, cut after `limit` characters."""
+    text = json.dumps(value if len(str(value)) <= limit else str(value)[:limit] + "…", ensure_ascii=True)
+    return text.replace("\\u2026", "…")
+
+
+def invalid(field: str, value: object, rule: str) -> InvalidArgument:
+    """Return the error for a value that breaks a rule, in MLflow's words."""
+    return InvalidArgument(
+        f"Invalid value {shorten(value)} for parameter '{field}' supplied: {rule}", field=field
+    )
+
+
+def missing(field: str) -> InvalidArgument:
+    """Return the error for a required field that is absent or empty."""
+    return InvalidArgument(f"Missing value for required parameter '{field}'.", field=field)
+
+
+def require(value: str, field: str) -> str:
+    """Return a required text field. Raises: InvalidArgument when it is empty."""
+    if not value:
+        raise missing(field)
+    return value
+
+
+def check_length(value: str, field: str, limit: int) -> str:
+    """Return text of at most `limit` characters. Raises: InvalidArgument."""
+    if len(value) > limit:
+        raise InvalidArgument(
+            f"'{field}' exceeds the maximum length of {limit} characters: it has {len(value)} and begins "
+            f"with {shorten(value, 30)}",
+            field=field,
+        )
+    return value
+
+
+def check_text(value: str, field: str, limit: int) -> str:
+    """Return text that both stores keep: at most `limit` characters, no U+0000, no lone surrogates.
+
+    Raises: InvalidArgument.
+    """
+    check_length(value, field, limit)
+    if "\0" in value:
+        raise invalid(field, value, "text must not contain the character U+0000")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid(field, value, "text must not contain lone surrogates") from None
+    return value
+
+
+def check_line(value: str, field: str, limit: int) -> str:
+    """Return one line of text: as `check_text`, and no control or reordering characters.
+
+    Raises: InvalidArgument.
+    """
+    check_text(value, field, limit)
+    if value.isascii() and value.isprintable():
+        return value
+    for char in value:
+        if unicodedata.category(char) == "Cc" or char in _REORDERING:
+            raise invalid(field, value, f"names must not contain the control character U+{ord(char):04X}")
+    return value
+
+
+def check_key(key: str, field: str) -> str:
+    """Return a key of a metric, param or tag: MLflow's characters, a path that stays itself, at most 250.
+
+    Raises: InvalidArgument.
+    """
+    if not _KEY.fullmatch(key):
+        raise invalid(field, key, _KEY_RULE)
+    _check_path(key, field)
+    return check_length(key, field, MAX_KEY)
+
+
+def _check_path(name: str, field: str) -> None:
+    norm = posixpath.normpath(name)
+    if norm != name or norm == "." or norm.startswith(("..", "/")):
+        raise invalid(
+            field,
+            name,
+            "Names may be treated as files in certain cases, and must not resolve to other names when "
+            f"treated as such. This name would resolve to {shorten(norm)}",
+        )
+
+
+def check_run_id(run_id: str, field: str = "run_id") -> str:
+    """Return a run id to look up, by MLflow's rule: it may name no run. Raises: InvalidArgument."""
+    if not run_id:
+        raise missing(field)
+    if not _RUN_ID.fullmatch(run_id):
+        raise invalid(field, run_id, "a run id is 32 lower-case hexadecimal digits")
+    return run_id
+
+
+def pick_run_id(run_id: str, run_uuid: str = "") -> str:
+    """Return the run id of a request that has it in either or both fields.
+
+    Raises: InvalidArgument when both are absent, differ, or are malformed.
+    """
+    if run_id and run_uuid and run_id != run_uuid:
+        raise invalid("run_uuid", run_uuid, "it must equal run_id when both are given")
+    return check_run_id(run_id or run_uuid)
+
+
+def check_new_run_id(run_id: str, field: str = "run_id") -> str:
+    """Return a run id chosen by a client: 32 lower-case hexadecimal digits. Raises: InvalidArgument."""
+    if not _NEW_RUN_ID.fullmatch(run_id):
+        raise invalid(field, run_id, "a run id chosen by the client must be 32 lower-case hexadecimal digits")
+    return run_id
+
+
+def parse_experiment_id(experiment_id: str, field: str = "experiment_id") -> int:
+    """Return the key of an experiment id, which is a decimal string such as "0".
+
+    Raises: InvalidArgument, also for ids above int64.
+    """
+    if not experiment_id:
+        raise missing(field)
+    if not _EXPERIMENT_ID.fullmatch(experiment_id) or int(experiment_id) > INT64_MAX:
+        raise InvalidArgument(
+            f"Invalid experiment ID: {shorten(experiment_id)}. An experiment id is a decimal number such as "
+            f'"0"; get_experiment_by_name finds it by name.',
+            field=field,
+        )
+    return int(experiment_id)
+
+
+def check_experiment_name(name: str, field: str = "name") -> str:
+    """Return an experiment name: one line, 1 to 500 characters, not a path that leaves its folder.
+
+    Raises: InvalidArgument.
+    """
+    if not name or name in (".", "..") or ".." in name.split("/"):
+        raise InvalidArgument(f"Invalid experiment name: {shorten(name)}", field=field)
+    return check_line(name, field, MAX_EXPERIMENT_NAME)
+
+
+def check_experiment_tag(key: str, value: str, field: str = "") -> tuple[str, str]:
+    """Return key and value of an experiment tag; the value has at most 20,000 characters.
+
+    Raises: InvalidArgument.
+    """
+    return _pair(key, value, field, MAX_EXPERIMENT_TAG_VALUE)
+
+
+def check_param(key: str, value: str, field: str = "") -> tuple[str, str]:
+    """Return key and value of a param; `field` is a prefix such as `params[3]`. Raises: InvalidArgument."""
+    return _pair(key, value, field, MAX_PARAM_VALUE)
+
+
+def check_tag(key: str, value: str, field: str = "") -> tuple[str, str]:
+    """Return key and value of a run tag; `field` is a prefix such as `tags[3]`. Raises: InvalidArgument."""
+    checked = _pair(key, value, field, MAX_TAG_VALUE)
+    if key == RUN_NAME_TAG:
+        check_line(value, join(field, "value"), MAX_RUN_NAME)
+    return checked
+
+
+def _pair(key: str, value: str, field: str, limit: int) -> tuple[str, str]:
+    return check_key(key, join(field, "key")), check_text(value, join(field, "value"), limit)
+
+
+def join(prefix: str, name: str) -> str:
+    """Return the path of field `name` under `prefix`, which may be empty."""
+    return f"{prefix}.{name}" if prefix else name
+
+
+def check_run_name(name: str, field: str = "run_name") -> str:
+    """Return a run name: one line of at most 8,000 characters. Raises: InvalidArgument."""
+    return check_line(name, field, MAX_RUN_NAME)
+
+
+def check_timestamp(timestamp: int, field: str = "timestamp") -> int:
+    """Return Unix milliseconds that are not negative and fit int64. Raises: InvalidArgument."""
+    if not 0 <= timestamp <= INT64_MAX:
+        raise invalid(field, timestamp, "it must be Unix milliseconds, a nonnegative 64-bit integer")
+    return timestamp
+
+
+def check_metric(key: str, timestamp: int, step: int, field: str = "", key_field: str = "key") -> None:
+    """Check one point; its value may be any double. Raises: InvalidArgument."""
+    check_key(key, join(field, key_field))
+    check_timestamp(timestamp, join(field, "timestamp"))
+    if not INT64_MIN <= step <= INT64_MAX:
+        raise invalid(join(field, "step"), step, "it must be a 64-bit integer")
+
+
+def check_batch(
+    metrics: Sequence[metrics_pb2.Metric],
+    params: Sequence[runs_pb2.Param],
+    tags: Sequence[runs_pb2.RunTag],
+) -> None:
+    """Check one LogBatch: limits on numbers, then every item, then that param keys are unique.
+
+    Raises: InvalidArgument that names the first offending field.
+    """
+    _check_count("metrics", MAX_BATCH_METRICS, len(metrics))
+    _check_count("params", MAX_BATCH_PARAMS, len(params))
+    _check_count("tags", MAX_BATCH_TAGS, len(tags))
+    _check_count("metrics, params, and tags", MAX_BATCH_ITEMS, len(metrics) + len(params) + len(tags))
+    for index, metric in enumerate(metrics):
+        if not metric.HasField("value"):
+            raise missing(f"metrics[{index}].value")
+        check_metric(metric.key, metric.timestamp, metric.step, f"metrics[{index}]")
+    for index, param in enumerate(params):
+        check_param(param.key, param.value, f"params[{index}]")
+    for index, tag in enumerate(tags):
+        check_tag(tag.key, tag.value, f"tags[{index}]")
+    if repeated := _repeated(param.key for param in params):
+        raise InvalidArgument(
+            f"Duplicate parameter keys have been submitted: {repeated}. Please ensure the request contains "
+            "only one param value per param key.",
+            field="params",
+        )
+
+
+def _check_count(what: str, limit: int, count: int) -> None:
+    if count > limit:
+        raise InvalidArgument(
+            f"A batch logging request can contain at most {limit} {what}. Got {count} {what}. Please split "
+            f"up {what} across multiple requests and try again.",
+            field=what.partition(",")[0],
+        )
+
+
+def _repeated(keys: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+
+
+def check_max_results(value: int, limit: int, field: str = "max_results") -> int:
+    """Return a page size of 1 to `limit`. Raises: InvalidArgument."""
+    if not 1 <= value <= limit:
+        raise invalid(field, value, f"it must be a number from 1 to {limit}")
+    return value
