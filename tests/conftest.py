@@ -3,12 +3,18 @@
 import os
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from scripts import tools
 from tests.servers import minio_server, postgres_cluster
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_minio"]
+
+# Deadlines measure the machine, not the code; pytest-timeout watches for hangs. The hunt is `make test-fuzz`.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+hypothesis.settings.load_profile("default")
 
 SERVERS = pytest.StashKey[ExitStack]()
 

@@ -10,3 +10,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"runstream: {error.name} is missing; pip install 'runstream[server]'")
     server_main()
+
+
+if __name__ == "__main__":
+    main()

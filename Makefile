@@ -1,0 +1,74 @@
+# Every check has one target; .ci/run, the pre-commit hooks and the GitHub workflow call these and nothing else.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+# What the contract is compared to: the last commit, or what the caller names (a pull request's base).
+BASE ?= HEAD
+
+.PHONY: help venv tools demo test test-compat test-faults test-fuzz test-lowest bench bench-smoke \
+	gen gen-check lint breaking ci
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: .venv/installed ## make .venv and install everything into it
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "runstream needs Python 3.11 or newer; say which: make venv PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,dev]'
+	@touch $@
+
+# Not an error here: without them the tests that need them are skipped, or fail in CI, with the reason.
+tools: venv ## build MinIO and grpcurl once, outside the clone
+	@$(BIN)/python scripts/tools.py minio grpcurl || true
+
+demo: venv ## train a real model against an embedded server and compare every point
+	$(BIN)/python scripts/demo.py
+
+test: venv tools ## everything except slow tests, on real PostgreSQL and MinIO
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-compat: venv tools ## the real MLflow clients against the REST door
+	$(BIN)/python scripts/tools.py mlflow
+	$(BIN)/python -m pytest tests/compat
+
+test-faults: venv tools ## kill servers, senders and training processes; slow rounds included
+	$(BIN)/python -m pytest -m faults
+
+test-fuzz: venv tools ## the generated inputs, many more of them
+	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout=3600
+
+test-lowest: ## the unit tests on the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet -e '.[server]' -c scripts/lowest.txt pytest pytest-timeout hypothesis
+	.venv-lowest/bin/python -m pytest tests/unit tests/test_layout.py
+
+bench: venv tools ## measure; the results are printed and saved with machine and commit
+	$(BIN)/python -m bench
+
+bench-smoke: venv tools ## run every benchmark briefly, to see that it runs
+	$(BIN)/python -m bench --smoke
+
+gen: venv ## write gen/ from proto/
+	$(BIN)/python scripts/gen.py
+
+gen-check: venv ## fail if gen/ is not what proto/ gives
+	$(BIN)/python scripts/gen.py --check
+
+lint: venv ## style, types and the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+breaking: venv ## fail if the contract breaks clients of BASE
+	@if git cat-file -e $(BASE):buf.yaml 2>/dev/null; then \
+		$(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#ref=$$(git rev-parse $(BASE))"; \
+	else echo "$(BASE) has no contract to compare with"; fi
+
+ci: lint gen-check breaking test ## what CI runs
