@@ -16,7 +16,8 @@ PROTOS = sorted((ROOT / "proto" / "runstream" / "v1").glob("*.proto"))
 def test_the_link_makes_generated_code_part_of_the_client() -> None:
     assert LINK.is_symlink(), (
         "client/runstream/v1 must be a symbolic link to ../../gen/python/runstream/v1. Git writes a plain "
-        "file when core.symlinks is false: `git config core.symlinks true && git checkout client/runstream/v1`"
+        "file when core.symlinks is false; then: git config core.symlinks true && "
+        "git checkout client/runstream/v1"
     )
     assert LINK.resolve() == GENERATED, f"the link leads to {LINK.resolve()}, not to {GENERATED}"
 
