@@ -222,6 +222,11 @@ def check_run_name(name: str, field: str = "run_name") -> str:
     return check_line(name, field, MAX_RUN_NAME)
 
 
+def check_user(user: str, field: str = "user_id") -> str:
+    """Return a user as the client says: one line of at most 256 characters. Raises: InvalidArgument."""
+    return check_line(user, field, MAX_USER)
+
+
 def check_timestamp(timestamp: int, field: str = "timestamp") -> int:
     """Return Unix milliseconds that are not negative and fit int64. Raises: InvalidArgument."""
     if not 0 <= timestamp <= INT64_MAX:

@@ -4,7 +4,8 @@
                  └─ runs ─┬─ params, tags, latest_metrics      (carry experiment for the search indexes)
                           ├─ segments ──compactor──> chunks    (points; hash-partitioned by run on PostgreSQL)
                           ├─ run_sources, rewinds              (who wrote points; what a rewind hides)
-                          └─ inputs ── datasets
+                          ├─ inputs ── datasets
+                          └─ input_models
     sessions                                                   (watermarks: exactly once)
     registered_models ── registered_model_tags, registered_model_aliases, model_versions ── model_version_tags
 
@@ -227,6 +228,15 @@ input_tags = sa.Table(
     _key(),
     sa.Column("value", Text, nullable=False),
 )
+
+input_models = sa.Table(
+    "input_models",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("model_id", Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+"""Logged models that a run read, in order."""
 
 registered_models = sa.Table(
     "registered_models",

@@ -1,0 +1,85 @@
+"""Turns rows of `runs` into Run messages, with what each run logged, in one query a kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from runstream.v1 import runs_pb2
+from runstream_server.store import inputs
+from runstream_server.store.bulk import among
+from runstream_server.store.tables import latest_metrics, params, runs, tags
+
+INFO_COLUMNS: tuple[sa.Column[Any], ...] = (
+    runs.c.id,
+    runs.c.run_id,
+    runs.c.experiment,
+    runs.c.name,
+    runs.c.user_id,
+    runs.c.status,
+    runs.c.start_time,
+    runs.c.end_time,
+    runs.c.artifact_uri,
+    runs.c.deleted_time,
+)
+"""What `info_of` needs of a row."""
+
+
+def info_of(row: sa.Row[Any]) -> runs_pb2.RunInfo:
+    """Return the RunInfo of a row that has INFO_COLUMNS."""
+    return runs_pb2.RunInfo(
+        run_id=row.run_id,
+        run_uuid=row.run_id,
+        run_name=row.name,
+        experiment_id=str(row.experiment),
+        user_id=row.user_id,
+        status=row.status,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        artifact_uri=row.artifact_uri,
+        lifecycle_stage="active" if row.deleted_time is None else "deleted",
+    )
+
+
+def load_runs(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[runs_pb2.Run]:
+    """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with everything they logged."""
+    loaded = {row.id: _empty(row) for row in rows}
+    ids = list(loaded)
+    for row in _of(connection, params, ids, params.c.value):
+        loaded[row.run].data.params.add(key=row.key, value=row.value)
+    for row in _of(connection, tags, ids, tags.c.value):
+        loaded[row.run].data.tags.add(key=row.key, value=row.value)
+    latest = latest_metrics.c
+    for row in _of(
+        connection, latest_metrics, ids, latest.value, latest.is_nan, latest.step, latest.timestamp
+    ):
+        loaded[row.run].data.metrics.add(
+            key=row.key,
+            value=math.nan if row.is_nan else row.value,
+            step=row.step,
+            timestamp=row.timestamp,
+        )
+    inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
+    return list(loaded.values())
+
+
+def _empty(row: sa.Row[Any]) -> runs_pb2.Run:
+    run = runs_pb2.Run(info=info_of(row))
+    run.data.SetInParent()
+    run.inputs.SetInParent()
+    run.outputs.SetInParent()
+    return run
+
+
+def _of(
+    connection: sa.Connection, table: sa.Table, ids: Sequence[int], *columns: sa.Column[object]
+) -> sa.CursorResult[Any]:
+    query = (
+        sa.select(table.c.run, table.c.key, *columns)
+        .where(among(connection, table.c.run, ids))
+        .order_by(table.c.run, table.c.key)
+    )
+    return connection.execute(query)

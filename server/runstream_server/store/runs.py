@@ -1,0 +1,357 @@
+"""Runs: create, read, change, delete; the method names are those of RunService."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.errors import InvalidArgument, NotFound
+from runstream_server.store.bulk import insert
+from runstream_server.store.engine import Database
+from runstream_server.store.inputs import write_inputs
+from runstream_server.store.names import generate_name
+from runstream_server.store.run_data import (
+    ParamRow,
+    StatusRow,
+    TagRow,
+    write_events,
+    write_params,
+    write_status,
+    write_tags,
+)
+from runstream_server.store.run_locks import (
+    RunKey,
+    lock_active,
+    lock_run,
+    lock_runs,
+    require_active,
+    resolve,
+    run_not_found,
+)
+from runstream_server.store.run_reader import INFO_COLUMNS, info_of, load_runs
+from runstream_server.store.tables import experiments, runs, tags
+from runstream_server.validation import (
+    RUN_NAME_TAG,
+    check_experiment_name,
+    check_new_run_id,
+    check_run_name,
+    check_tag,
+    check_timestamp,
+    check_user,
+    parse_experiment_id,
+)
+
+__all__ = [
+    "ParamRow",
+    "RunKey",
+    "RunStore",
+    "StatusRow",
+    "TagRow",
+    "ensure_run",
+    "lock_active",
+    "lock_run",
+    "lock_runs",
+    "require_active",
+    "resolve",
+    "run_not_found",
+    "write_events",
+    "write_params",
+    "write_status",
+    "write_tags",
+]
+
+
+class RunStore:
+    """Runs in a database. Arguments are checked by the caller (`validation`)."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def create_run(
+        self,
+        experiment_id: str,
+        *,
+        run_id: str = "",
+        run_name: str = "",
+        user_id: str = "",
+        start_time: int | None = None,
+        tags: Sequence[runs_pb2.RunTag] = (),
+    ) -> runs_pb2.Run:
+        """Create a run and return it; a `run_id` that exists in the experiment returns that run.
+
+        start_time: Unix ms, default now. Raises: NotFound for an unknown experiment; InvalidArgument for
+        a deleted one, for two different names, or a `run_id` of another experiment.
+        """
+        return self.db.write(
+            _create,
+            parse_experiment_id(experiment_id),
+            run_id or uuid.uuid4().hex,
+            run_name,
+            user_id,
+            start_time,
+            {tag.key: tag.value for tag in tags},
+        )
+
+    def get_run(self, run_id: str) -> runs_pb2.Run:
+        """Return a run, active or deleted, with everything it logged. Raises: NotFound."""
+        return self.db.read(_get, run_id)
+
+    def update_run(
+        self,
+        run_id: str,
+        *,
+        status: int | None = None,
+        end_time: int | None = None,
+        run_name: str = "",
+    ) -> runs_pb2.RunInfo:
+        """Change what is given of an active run and return its info; the name is also `mlflow.runName`.
+
+        end_time: Unix ms. Raises: NotFound; InvalidArgument when the run is deleted.
+        """
+        return self.db.write(_update, run_id, status, end_time, run_name)
+
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run deleted; nothing when it is. Raises: NotFound."""
+        self.db.write(_set_deleted, run_id, True)
+
+    def restore_run(self, run_id: str) -> None:
+        """Make a deleted run active; nothing when it is. Raises: NotFound."""
+        self.db.write(_set_deleted, run_id, False)
+
+    def log_param(self, run_id: str, key: str, value: str) -> None:
+        """Set a param of an active run. Raises: NotFound; InvalidArgument when it has another value."""
+        self.db.write(_log_param, run_id, key, value)
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of an active run. Raises: NotFound; InvalidArgument when the run is deleted."""
+        self.db.write(_set_tag, run_id, key, value)
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag of an active run. Raises: NotFound; InvalidArgument when the run is deleted."""
+        self.db.write(_delete_tag, run_id, key)
+
+    def log_inputs(
+        self,
+        run_id: str,
+        datasets: Sequence[runs_pb2.DatasetInput],
+        models: Sequence[runs_pb2.ModelInput] = (),
+    ) -> None:
+        """Add inputs to an active run. Raises: NotFound; InvalidArgument when the run is deleted."""
+        self.db.write(_log_inputs, run_id, datasets, models)
+
+
+def now_ms() -> int:
+    """Return this server's clock in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _create(
+    connection: sa.Connection,
+    experiment: int,
+    run_id: str,
+    run_name: str,
+    user_id: str,
+    start_time: int | None,
+    tag_values: Mapping[str, str],
+) -> runs_pb2.Run:
+    insert_run(connection, experiment, run_id, run_name, user_id, start_time, tag_values)
+    return _get(connection, run_id)
+
+
+def insert_run(
+    connection: sa.Connection,
+    experiment: int,
+    run_id: str,
+    run_name: str,
+    user_id: str,
+    start_time: int | None,
+    tag_values: Mapping[str, str],
+) -> None:
+    """Insert a run with its tags unless it exists.
+
+    Raises: NotFound for an unknown experiment; InvalidArgument for a deleted one, for two different names,
+    or when the run exists under another experiment.
+    """
+    if _exists(connection, run_id, experiment):
+        return
+    location = _lock_experiment(connection, experiment)
+    name = _one_name(run_name, tag_values.get(RUN_NAME_TAG, ""))
+    run = connection.scalar(
+        insert(connection, runs)
+        .on_conflict_do_nothing(index_elements=["run_id"])
+        .values(
+            run_id=run_id,
+            experiment=experiment,
+            name=name,
+            user_id=user_id,
+            status=runs_pb2.RUN_STATUS_RUNNING,
+            start_time=now_ms() if start_time is None else start_time,
+            artifact_uri=run_root(location, run_id),
+        )
+        .returning(runs.c.id)
+    )
+    if run is None:  # another writer came first
+        _exists(connection, run_id, experiment)
+        return
+    values = {**tag_values, RUN_NAME_TAG: name}
+    connection.execute(
+        sa.insert(tags),
+        [
+            {"run": run, "key": key, "experiment": experiment, "value": value}
+            for key, value in sorted(values.items())
+        ],
+    )
+
+
+EnsureExperiment = Callable[[sa.Connection, str], int]
+"""Finds or creates the experiment of a name within the transaction and returns its key."""
+
+
+def ensure_run(
+    connection: sa.Connection, declaration: metrics_pb2.RunDeclaration, ensure_experiment: EnsureExperiment
+) -> RunKey:
+    """Return the run a session declares, created where it asks for that; active or deleted, without a lock.
+
+    Raises: InvalidArgument for an illegal declaration or a deleted experiment; NotFound for an unknown
+    experiment id, and for an unknown run that is not to be created.
+    """
+    run_id = declaration.run_id
+    found = resolve(connection, [run_id]).get(run_id)
+    if found is None:
+        if not declaration.create:
+            raise run_not_found(run_id)
+        _create_declared(connection, declaration, ensure_experiment)
+        found = resolve(connection, [run_id])[run_id]
+    if declaration.experiment_id and str(found.experiment) != declaration.experiment_id:
+        raise _elsewhere(found, declaration.experiment_id)
+    return found
+
+
+def _create_declared(
+    connection: sa.Connection, declaration: metrics_pb2.RunDeclaration, ensure_experiment: EnsureExperiment
+) -> None:
+    check_new_run_id(declaration.run_id)
+    check_run_name(declaration.run_name)
+    check_user(declaration.user_id)
+    check_timestamp(declaration.start_time, "start_time")
+    for key, value in declaration.tags.items():
+        check_tag(key, value, f"tags.{key[:50]}")
+    if declaration.experiment_id or not declaration.experiment_name:
+        experiment = parse_experiment_id(declaration.experiment_id or "0")
+    else:
+        experiment = ensure_experiment(
+            connection, check_experiment_name(declaration.experiment_name, "experiment_name")
+        )
+    insert_run(
+        connection,
+        experiment,
+        declaration.run_id,
+        declaration.run_name,
+        declaration.user_id,
+        declaration.start_time if declaration.HasField("start_time") else None,
+        declaration.tags,
+    )
+
+
+def run_root(location: str, run_id: str) -> str:
+    """Return the root of a run's artifacts under its experiment's location, before a query string."""
+    path, mark, query = location.partition("?")
+    return f"{path.rstrip('/')}/{run_id}/artifacts{mark}{query}"
+
+
+def _exists(connection: sa.Connection, run_id: str, experiment: int) -> bool:
+    key = resolve(connection, [run_id]).get(run_id)
+    if key and key.experiment != experiment:
+        raise _elsewhere(key, str(experiment))
+    return key is not None
+
+
+def _elsewhere(key: RunKey, experiment_id: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"run {key.run_id} exists under experiment {key.experiment}, not {experiment_id[:20]}; "
+        "use another run id",
+        field="run_id",
+    )
+
+
+def _one_name(name: str, tag: str) -> str:
+    if name and tag and name != tag:
+        raise InvalidArgument(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{name[:100]}', mlflow.runName='{tag[:100]}').",
+            field="run_name",
+        )
+    return name or tag or generate_name()
+
+
+def _lock_experiment(connection: sa.Connection, experiment: int) -> str:
+    """Hold an active experiment against deletion and return its artifact location."""
+    row = connection.execute(
+        sa.select(experiments.c.artifact_location, experiments.c.deleted_time)
+        .where(experiments.c.id == experiment)
+        .with_for_update(read=True, key_share=True)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"No Experiment with id={experiment} exists", field="experiment_id")
+    if row.deleted_time is not None:
+        raise InvalidArgument(
+            f"The experiment {experiment} must be in the 'active' state. Current state is deleted. Restore "
+            "it with RestoreExperiment, or use another one.",
+            field="experiment_id",
+        )
+    return str(row.artifact_location)
+
+
+def _get(connection: sa.Connection, run_id: str) -> runs_pb2.Run:
+    rows = connection.execute(sa.select(*INFO_COLUMNS).where(runs.c.run_id == run_id)).all()
+    if not rows:
+        raise run_not_found(run_id)
+    return load_runs(connection, rows)[0]
+
+
+def _update(
+    connection: sa.Connection, run_id: str, status: int | None, end_time: int | None, run_name: str
+) -> runs_pb2.RunInfo:
+    key = lock_active(connection, run_id)
+    names = [TagRow(key.run, key.experiment, RUN_NAME_TAG, run_name)] if run_name else []
+    write_events(connection, tags=names, statuses=[StatusRow(key.run, status, end_time)])
+    return info_of(connection.execute(sa.select(*INFO_COLUMNS).where(runs.c.id == key.run)).one())
+
+
+def _set_deleted(connection: sa.Connection, run_id: str, deleted: bool) -> None:
+    key = lock_run(connection, run_id, "update")
+    if key.deleted != deleted:
+        value = now_ms() if deleted else None
+        connection.execute(sa.update(runs).where(runs.c.id == key.run).values(deleted_time=value))
+
+
+def _log_param(connection: sa.Connection, run_id: str, name: str, value: str) -> None:
+    key = lock_active(connection, run_id)
+    refused = write_params(connection, [ParamRow(key.run, run_id, key.experiment, name, value)])
+    if refused:
+        raise InvalidArgument(refused[0], field="value")
+
+
+def _set_tag(connection: sa.Connection, run_id: str, name: str, value: str) -> None:
+    key = lock_active(connection, run_id)
+    write_tags(connection, [TagRow(key.run, key.experiment, name, value)])
+
+
+def _delete_tag(connection: sa.Connection, run_id: str, name: str) -> None:
+    key = lock_active(connection, run_id)
+    gone = connection.execute(sa.delete(tags).where(tags.c.run == key.run, tags.c.key == name))
+    if not gone.rowcount:
+        raise NotFound(f"No tag with name: {name} in run with id {run_id}", field="key")
+
+
+def _log_inputs(
+    connection: sa.Connection,
+    run_id: str,
+    datasets: Sequence[runs_pb2.DatasetInput],
+    models: Sequence[runs_pb2.ModelInput],
+) -> None:
+    write_inputs(connection, lock_active(connection, run_id), datasets, models)
