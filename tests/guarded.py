@@ -1,6 +1,7 @@
 """Start and stop a server process that cannot outlive whoever started it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -79,3 +80,27 @@ class GuardedProcess:
             except BrokenPipeError:
                 self._guard.wait()
             self._guard = None
+
+    def kill(self) -> None:
+        """End the server with SIGKILL and wait for it (Linux); it can be started again."""
+        if self._guard:
+            for pid in children(self._guard.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._guard.communicate()
+            self._guard = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself, not of its guard (Linux).
+
+        Raises: ServerError when it does not run.
+        """
+        pids = children(self._guard.pid) if self._guard else []
+        if not pids:
+            raise ServerError(f"{self.command[0]} does not run")
+        return pids[0]
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children (Linux)."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
