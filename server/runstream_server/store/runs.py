@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import InvalidArgument, NotFound
+from runstream_server.search.paging import Pager
 from runstream_server.store.bulk import insert
 from runstream_server.store.engine import Database
 from runstream_server.store.inputs import write_inputs
@@ -33,6 +34,7 @@ from runstream_server.store.run_locks import (
     run_not_found,
 )
 from runstream_server.store.run_reader import INFO_COLUMNS, info_of, load_runs
+from runstream_server.store.run_search import search_runs
 from runstream_server.store.tables import experiments, runs, tags
 from runstream_server.validation import (
     RUN_NAME_TAG,
@@ -70,6 +72,7 @@ class RunStore:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.pager = Pager(db)
 
     def create_run(
         self,
@@ -121,6 +124,10 @@ class RunStore:
     def restore_run(self, run_id: str) -> None:
         """Make a deleted run active; nothing when it is. Raises: NotFound."""
         self.db.write(_set_deleted, run_id, False)
+
+    def search_runs(self, request: runs_pb2.SearchRunsRequest) -> runs_pb2.SearchRunsResponse:
+        """Return a page of runs that match. Raises: InvalidArgument for what cannot be read."""
+        return search_runs(self.db, self.pager, request)
 
     def log_param(self, run_id: str, key: str, value: str) -> None:
         """Set a param of an active run. Raises: NotFound; InvalidArgument when it has another value."""

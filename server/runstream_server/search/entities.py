@@ -1,0 +1,172 @@
+"""The vocabulary of each search, and which columns its words mean.
+
+RUNS          metrics. params. tags. datasets. and attributes of runs
+EXPERIMENTS   tags. and attributes of experiments
+MODELS        tags. and attributes of registered models
+VERSIONS      tags. and attributes of model versions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from runstream_server.search.tree import Entity
+from runstream_server.store import tables as t
+
+ENTITY_WORDS: Mapping[str, Entity] = {
+    **dict.fromkeys(("metric", "metrics"), Entity.METRIC),
+    **dict.fromkeys(("param", "params", "parameter", "parameters"), Entity.PARAM),
+    **dict.fromkeys(("tag", "tags"), Entity.TAG),
+    **dict.fromkeys(("attribute", "attributes", "attr", "run"), Entity.ATTRIBUTE),
+    **dict.fromkeys(("dataset", "datasets"), Entity.DATASET),
+}
+"""How an entity may be written before the dot, case-sensitive as in MLflow."""
+
+DATASET_KEYS = ("name", "digest", "context")
+CONTEXT_TAG = "mlflow.data.context"
+"""Tag of an input that `datasets.context` means."""
+
+STATUS_NAMES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+"""RunStatus numbers as filters write them."""
+
+EQUALITY = ("=", "!=")
+TEXT = ("=", "!=", "LIKE", "ILIKE")
+LISTS = ("IN", "NOT IN")
+NUMERIC = ("=", "!=", ">", ">=", "<", "<=")
+NULLS = ("IS NULL", "IS NOT NULL")
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A column that filters and order_by may name."""
+
+    column: sa.Column[Any]
+    """The column."""
+    kind: Literal["text", "number", "status", "experiment"] = "text"
+    """How its values are written: quoted text, a number, a status name, a quoted experiment id."""
+    lists: bool = False
+    """Whether IN and NOT IN apply."""
+    whole: bool = True
+    """Numbers: whether the value must be an integer, which may be quoted."""
+    filters: bool = True
+    """Whether filters may name it; else only order_by."""
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operators that apply."""
+        if self.kind == "number":
+            return NUMERIC
+        base = EQUALITY if self.kind == "experiment" else TEXT
+        return base + LISTS if self.lists else base
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A table of (owner, key, value) rows, such as tags."""
+
+    table: sa.Table
+    """The table; it has `key` and `value`."""
+    link: tuple[tuple[str, sa.Column[Any]], ...]
+    """Its columns that name the owner, each with the owner's column."""
+    scoped: bool = False
+    """Whether it has `experiment`, the head of its search index."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """The words of one search."""
+
+    name: str
+    """Part of what a page token is bound to."""
+    table: sa.Table
+    """What is searched."""
+    attributes: Mapping[str, Attribute]
+    """Attributes by name."""
+    keyed: Mapping[Entity, Keyed]
+    """Tables of metrics, params and tags, where there are."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of attributes."""
+    datasets: bool = False
+    """Whether `datasets.` clauses apply."""
+    default_order: tuple[str, ...] = ()
+    """order_by when none is given."""
+    tie_break: tuple[tuple[str, bool], ...] = ()
+    """Attributes, and whether ascending, that end every order; together they are unique."""
+
+
+_START_TIME = {"created": "start_time", "Created": "start_time"}
+_RUN_NAME = {"run name": "run_name", "Run name": "run_name", "Run Name": "run_name"}
+
+RUNS = Language(
+    name="runs",
+    table=t.runs,
+    attributes={
+        "run_id": Attribute(t.runs.c.run_id, lists=True),
+        "run_name": Attribute(t.runs.c.name),
+        "status": Attribute(t.runs.c.status, "status"),
+        "user_id": Attribute(t.runs.c.user_id),
+        "start_time": Attribute(t.runs.c.start_time, "number", whole=False),
+        "end_time": Attribute(t.runs.c.end_time, "number", whole=False),
+        "artifact_uri": Attribute(t.runs.c.artifact_uri),
+    },
+    aliases={**_START_TIME, **_RUN_NAME},
+    keyed={
+        Entity.METRIC: Keyed(t.latest_metrics, (("run", t.runs.c.id),), scoped=True),
+        Entity.PARAM: Keyed(t.params, (("run", t.runs.c.id),), scoped=True),
+        Entity.TAG: Keyed(t.tags, (("run", t.runs.c.id),), scoped=True),
+    },
+    datasets=True,
+    tie_break=(("start_time", False), ("run_id", True)),
+)
+
+EXPERIMENTS = Language(
+    name="experiments",
+    table=t.experiments,
+    attributes={
+        "name": Attribute(t.experiments.c.name),
+        "experiment_id": Attribute(t.experiments.c.id, "experiment", lists=True),
+        "creation_time": Attribute(t.experiments.c.creation_time, "number"),
+        "last_update_time": Attribute(t.experiments.c.last_update_time, "number"),
+    },
+    keyed={Entity.TAG: Keyed(t.experiment_tags, (("experiment", t.experiments.c.id),))},
+    default_order=("creation_time DESC", "experiment_id ASC"),
+    tie_break=(("experiment_id", False),),
+)
+
+MODELS = Language(
+    name="registered_models",
+    table=t.registered_models,
+    attributes={
+        "name": Attribute(t.registered_models.c.name, lists=True),
+        "creation_timestamp": Attribute(t.registered_models.c.creation_time, "number", filters=False),
+        "last_updated_timestamp": Attribute(t.registered_models.c.last_update_time, "number", filters=False),
+    },
+    aliases={"timestamp": "last_updated_timestamp"},
+    keyed={Entity.TAG: Keyed(t.registered_model_tags, (("model", t.registered_models.c.id),))},
+    tie_break=(("name", True),),
+)
+
+VERSIONS = Language(
+    name="model_versions",
+    table=t.model_versions,
+    attributes={
+        "name": Attribute(t.registered_models.c.name, lists=True),
+        "version_number": Attribute(t.model_versions.c.version, "number"),
+        "run_id": Attribute(t.model_versions.c.run_id, lists=True),
+        "source_path": Attribute(t.model_versions.c.source),
+        "creation_timestamp": Attribute(t.model_versions.c.creation_time, "number", filters=False),
+        "last_updated_timestamp": Attribute(t.model_versions.c.last_update_time, "number", filters=False),
+    },
+    keyed={
+        Entity.TAG: Keyed(
+            t.model_version_tags,
+            (("model", t.model_versions.c.model), ("version", t.model_versions.c.version)),
+        )
+    },
+    default_order=("last_updated_timestamp DESC", "name ASC", "version_number DESC"),
+    tie_break=(("name", True), ("version_number", False)),
+)

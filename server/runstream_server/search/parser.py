@@ -1,0 +1,305 @@
+"""Reads a filter into a tree, by recursive descent.
+
+    filter      = [ conjunction ] END
+    conjunction = comparison { AND comparison }
+    comparison  = identifier ( operator value | [NOT] IN "(" string { "," string } ")" | IS [NOT] NULL )
+    operator    = "=" | "!=" | ">" | ">=" | "<" | "<=" | LIKE | ILIKE
+    identifier  = [ entity "." ] key            key = word { "." word } | `quoted` | "quoted"
+
+Keywords in any case, entities and attributes as they are. LIKE: `%` any text, `_` any character, no escape.
+Which operators and values a comparison takes depends on its left side (`entities`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runstream_server.errors import InvalidArgument
+from runstream_server.search.entities import (
+    DATASET_KEYS,
+    ENTITY_WORDS,
+    LISTS,
+    NULLS,
+    NUMERIC,
+    TEXT,
+    Attribute,
+    Language,
+)
+from runstream_server.search.lexer import Kind, Source, Token, tokenize
+from runstream_server.search.tree import And, Comparison, Entity, Node, Value
+from runstream_server.validation import parse_experiment_id, shorten
+
+MAX_CLAUSES = 100
+"""Most comparisons in one filter."""
+MAX_PATTERN = 8000
+"""Longest LIKE pattern, in characters."""
+_EXAMPLES = {
+    Entity.METRIC: "metrics.loss < 0.1",
+    Entity.PARAM: "params.lr = '0.1'",
+    Entity.TAG: "tags.team = 'a'",
+    Entity.ATTRIBUTE: "name = 'a'",
+    Entity.DATASET: "datasets.name = 'a'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """The left side of a comparison, or a term of order_by."""
+
+    entity: Entity
+    """What it is about."""
+    key: str
+    """Key, or attribute by its own name."""
+    start: int
+    """Offset of its first character."""
+    end: int
+    """Offset after its last character."""
+
+
+class Cursor:
+    """Tokens and how far they are read."""
+
+    def __init__(self, source: Source, language: Language) -> None:
+        self.source = source
+        self.language = language
+        self.tokens = tokenize(source)
+        self.position = 0
+
+    @property
+    def token(self) -> Token:
+        """The next token."""
+        return self.tokens[self.position]
+
+    def done(self) -> bool:
+        """Whether every token is taken."""
+        return self.tokens[self.position].kind is Kind.END
+
+    def take(self) -> Token:
+        """Return the next token and go on; the END token is never passed."""
+        token = self.token
+        if token.kind is not Kind.END:
+            self.position += 1
+        return token
+
+    def took_word(self, *words: str) -> bool:
+        """Take the next tokens when they are these keywords."""
+        found = self.tokens[self.position : self.position + len(words)]
+        if len(found) < len(words) or not all(t.is_word(w) for t, w in zip(found, words, strict=True)):
+            return False
+        self.position += len(words)
+        return True
+
+    def took_symbol(self, symbol: str) -> bool:
+        """Take the next token when it is this symbol."""
+        if not self.token.is_symbol(symbol):
+            return False
+        self.position += 1
+        return True
+
+    def error(self, message: str, token: Token | Identifier) -> InvalidArgument:
+        """Return an error at a token."""
+        return self.source.error(message, token.start, token.end)
+
+    def identifier(self) -> Identifier:
+        """Take an identifier. Raises: InvalidArgument when there is none, or it names nothing."""
+        first = self.take()
+        if first.kind not in (Kind.WORD, Kind.QUOTED, Kind.STRING):
+            raise self.error(f"{self.source.fault}: expected a name such as metrics.loss", first)
+        if not self.took_symbol("."):
+            return self._named(Entity.ATTRIBUTE, first.unquoted(), first, first)
+        entity = ENTITY_WORDS.get(first.unquoted()) if first.kind is not Kind.STRING else None
+        if entity is None or not _has(self.language, entity):
+            valid = [known.value for known in Entity if _has(self.language, known)]
+            raise self.error(
+                f"Invalid entity type {shorten(first.unquoted())}. Valid values are {valid}", first
+            )
+        last = self.take()
+        if last.kind not in (Kind.WORD, Kind.QUOTED, Kind.STRING):
+            raise self.error(f"expected a key after {first.text}.", last)
+        key = last.unquoted()
+        while last.kind is Kind.WORD and self.token.is_symbol(".") and self._word_follows():
+            self.take()
+            last = self.take()
+            key += "." + last.text
+        return self._named(entity, key, first, last)
+
+    def _word_follows(self) -> bool:
+        return self.tokens[self.position + 1].kind is Kind.WORD
+
+    def _named(self, entity: Entity, key: str, first: Token, last: Token) -> Identifier:
+        if entity is Entity.ATTRIBUTE:
+            key = self.language.aliases.get(key, key)
+            if key not in self.language.attributes:
+                valid = sorted(self.language.attributes)
+                raise self.error(
+                    f"Invalid attribute key {shorten(key)} specified. Valid keys are {valid}", first
+                )
+        if entity is Entity.DATASET and key not in DATASET_KEYS:
+            raise self.error(
+                f"Invalid dataset key {shorten(key)} specified. Valid keys are {list(DATASET_KEYS)}", last
+            )
+        return Identifier(entity, key, first.start, last.end)
+
+
+def _has(language: Language, entity: Entity) -> bool:
+    if entity is Entity.ATTRIBUTE:
+        return True
+    return language.datasets if entity is Entity.DATASET else entity in language.keyed
+
+
+def parse_filter(text: str, language: Language, field: str = "filter") -> Node:
+    """Return the tree of a filter; an empty one matches everything.
+
+    Raises: InvalidArgument that shows the place.
+    """
+    cursor = Cursor(Source(text, field), language)
+    if cursor.done():
+        return And(())
+    node = _conjunction(cursor)
+    if not cursor.done():
+        raise _bad_clause(cursor, cursor.position)
+    return node
+
+
+def _conjunction(cursor: Cursor) -> Node:
+    terms = [_comparison(cursor)]
+    while cursor.took_word("AND"):
+        if len(terms) == MAX_CLAUSES:
+            raise cursor.error(f"at most {MAX_CLAUSES} clauses a filter", cursor.token)
+        terms.append(_comparison(cursor))
+    return And(tuple(terms))
+
+
+def _comparison(cursor: Cursor) -> Comparison:
+    start = cursor.position
+    if cursor.token.kind not in (Kind.WORD, Kind.QUOTED, Kind.STRING) or _is_bare(cursor):
+        raise _bad_clause(cursor, start)
+    left = cursor.identifier()
+    operator_token = cursor.token
+    operator = _operator(cursor)
+    if operator is None:
+        raise _bad_clause(cursor, start)
+    allowed = _operators(cursor.language, left)
+    if operator not in allowed:
+        raise cursor.error(f"Invalid comparator '{operator}' not one of {list(allowed)}", operator_token)
+    if operator in NULLS:
+        return Comparison(left.entity, left.key, operator, None)
+    if cursor.done():
+        raise _bad_clause(cursor, start)
+    value = _strings(cursor) if operator in LISTS else _value(cursor, left)
+    if operator in ("LIKE", "ILIKE") and len(str(value)) > MAX_PATTERN:
+        raise cursor.error(f"a pattern may have at most {MAX_PATTERN} characters", left)
+    if left.entity is Entity.ATTRIBUTE and cursor.language.attributes[left.key].kind == "experiment":
+        for item in value if isinstance(value, tuple) else (str(value),):
+            parse_experiment_id(item, cursor.source.field)
+    return Comparison(left.entity, left.key, operator, value)
+
+
+def _is_bare(cursor: Cursor) -> bool:
+    """Whether a word stands where a clause should and nothing can follow from it."""
+    following = cursor.tokens[min(cursor.position + 1, len(cursor.tokens) - 1)]
+    return following.kind is Kind.END or following.is_word("AND")
+
+
+def _operator(cursor: Cursor) -> str | None:
+    if cursor.token.is_symbol(*NUMERIC):
+        return cursor.take().text
+    for words in (("LIKE",), ("ILIKE",), ("IN",), ("NOT", "IN"), ("IS", "NULL"), ("IS", "NOT", "NULL")):
+        if cursor.took_word(*words):
+            return " ".join(words)
+    return None
+
+
+def _operators(language: Language, left: Identifier) -> tuple[str, ...]:
+    match left.entity:
+        case Entity.METRIC:
+            return NUMERIC
+        case Entity.DATASET:
+            return TEXT + LISTS
+        case Entity.ATTRIBUTE:
+            attribute = language.attributes[left.key]
+            return attribute.operators if attribute.filters else ()
+        case _:
+            return TEXT + NULLS
+
+
+def _value(cursor: Cursor, left: Identifier) -> Value:
+    token = cursor.take()
+    if left.entity is Entity.METRIC:
+        if token.kind is not Kind.NUMBER:
+            raise cursor.error(f"Expected numeric value type for metric. Found {shorten(token.text)}", token)
+        return float(token.text)
+    if left.entity is Entity.ATTRIBUTE:
+        attribute = cursor.language.attributes[left.key]
+        if attribute.kind == "number":
+            return _number(cursor, left, attribute, token)
+    if token.kind is not Kind.STRING:
+        raise cursor.error(
+            f"Expected a quoted string value for {left.entity.value} (e.g. 'my-value'). Got value "
+            f"{shorten(token.text)}",
+            token,
+        )
+    return token.unquoted()
+
+
+def _number(cursor: Cursor, left: Identifier, attribute: Attribute, token: Token) -> int | float:
+    text = token.unquoted().strip() if attribute.whole else token.text
+    digits = text.lstrip("+-")
+    if token.kind in (Kind.NUMBER, Kind.STRING) and digits.isascii() and digits.isdigit() and len(text) <= 20:
+        return int(text)
+    if token.kind is Kind.NUMBER and not attribute.whole:
+        return float(text)
+    what = "an integer" if attribute.whole else "a number"
+    raise cursor.error(
+        f"Expected numeric value type for numeric attribute: {left.key}. Found {shorten(token.text)}, "
+        f"which is not {what}",
+        token,
+    )
+
+
+def _strings(cursor: Cursor) -> tuple[str, ...]:
+    opening = cursor.token
+    if not cursor.took_symbol("("):
+        raise cursor.error("expected a list of quoted string values, as in IN ('a', 'b')", opening)
+    values: list[str] = []
+    while not cursor.took_symbol(")"):
+        if values and not cursor.took_symbol(","):
+            raise cursor.error("While parsing a list in the query, expected , or )", cursor.token)
+        if values and cursor.took_symbol(")"):
+            break
+        token = cursor.take()
+        if token.kind is not Kind.STRING:
+            raise cursor.error(
+                "While parsing a list in the query, expected a non-empty list of string values, but got "
+                f"{shorten(token.text)}",
+                token,
+            )
+        values.append(token.unquoted())
+    if not values:
+        raise cursor.error(
+            "While parsing a list in the query, expected a non-empty list of string values, but got empty "
+            "list",
+            opening,
+        )
+    return tuple(values)
+
+
+def _bad_clause(cursor: Cursor, start: int) -> InvalidArgument:
+    """Return the error for a clause that is none: from token `start` to the next AND."""
+    end = max(cursor.position, start)
+    while not cursor.tokens[end].is_word("AND") and cursor.tokens[end].kind is not Kind.END:
+        end += 1
+    first, last = cursor.tokens[start], cursor.tokens[max(end - 1, start)]
+    clause = cursor.source.text[first.start : last.end]
+    hint = "; clauses are joined by AND" if first.is_word("OR", "NOT") or first.is_symbol("(") else ""
+    return cursor.source.error(
+        f"Invalid clause(s) in filter string: '{shorten(clause)[1:-1]}'; expected a comparison such as "
+        f"{_example(cursor.language)}{hint}",
+        first.start,
+        last.end,
+    )
+
+
+def _example(language: Language) -> str:
+    entity = Entity.METRIC if Entity.METRIC in language.keyed else Entity.ATTRIBUTE
+    return _EXAMPLES[entity]
