@@ -75,7 +75,7 @@ class Config:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Return token, username, password, those that are set; `Config.load(uri, **credentials)` takes them."""
+        """Return those of token, username, password that are set; `Config.load` takes them."""
         values = {"token": self.token, "username": self.username, "password": self.password}
         return {name: value for name, value in values.items() if value}
 

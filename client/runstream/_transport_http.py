@@ -56,7 +56,7 @@ class HttpTransport(Transport):
             address = None
         if address is None:
             raise InternalError(
-                f"{self.config.shown_uri} answers, but is no runstream server: HTTP {status} for {SERVER_INFO}"
+                f"{self.config.shown_uri} is no runstream server: it answers {status} to {SERVER_INFO}"
             )
         host, _, port = address.rpartition(":")
         return f"{host or self._host()}:{port}" if port else None
