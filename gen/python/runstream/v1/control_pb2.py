@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from runstream.v1 import artifacts_pb2 as runstream_dot_v1_dot_artifacts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arunstream/v1/control.proto\x12\x0crunstream.v1\"z\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12(\n\x05relay\x18\x02 \x01(\x0b\x32\x17.runstream.v1.RelayCallH\x00\x12*\n\x06sender\x18\x03 \x01(\x0b\x32\x18.runstream.v1.SenderCallH\x00\x42\x06\n\x04\x63\x61ll\"=\n\tRelayCall\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0f\n\x07timeout\x18\x03 \x01(\x01\"\xe4\x02\n\nSenderCall\x12/\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1f.runstream.v1.SenderCall.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0f\n\x07timeout\x18\x04 \x01(\x01\x12>\n\x0b\x63redentials\x18\x05 \x03(\x0b\x32).runstream.v1.SenderCall.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_HELLO\x10\x01\x12\x10\n\x0c\x41\x43TION_FLUSH\x10\x02\x12\x0f\n\x0b\x41\x43TION_WAKE\x10\x03\x12\x11\n\rACTION_STATUS\x10\x04\x12\x10\n\x0c\x41\x43TION_DRAIN\x10\x05\"\x88\x01\n\x0f\x43ontrolResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08response\x18\x05 \x01(\x0c\x12(\n\x05state\x18\x06 \x01(\x0b\x32\x19.runstream.v1.SenderState\"{\n\x0bSenderState\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12,\n\x08sessions\x18\x05 \x03(\x0b\x32\x1a.runstream.v1.SessionState\"s\n\x0cSessionState\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07written\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x03 \x01(\x04\x12\x17\n\x0fpending_uploads\x18\x04 \x01(\r\x12\x0f\n\x07refused\x18\x05 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arunstream/v1/control.proto\x12\x0crunstream.v1\x1a\x1crunstream/v1/artifacts.proto\"\xaa\x01\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12(\n\x05relay\x18\x02 \x01(\x0b\x32\x17.runstream.v1.RelayCallH\x00\x12*\n\x06sender\x18\x03 \x01(\x0b\x32\x18.runstream.v1.SenderCallH\x00\x12.\n\x08\x64ownload\x18\x04 \x01(\x0b\x32\x1a.runstream.v1.DownloadCallH\x00\x42\x06\n\x04\x63\x61ll\"=\n\tRelayCall\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0f\n\x07timeout\x18\x03 \x01(\x01\"n\n\x0c\x44ownloadCall\x12*\n\x05owner\x18\x01 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwner\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x0f\n\x07timeout\x18\x04 \x01(\x01\"\xe4\x02\n\nSenderCall\x12/\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1f.runstream.v1.SenderCall.Action\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0f\n\x07timeout\x18\x04 \x01(\x01\x12>\n\x0b\x63redentials\x18\x05 \x03(\x0b\x32).runstream.v1.SenderCall.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_HELLO\x10\x01\x12\x10\n\x0c\x41\x43TION_FLUSH\x10\x02\x12\x0f\n\x0b\x41\x43TION_WAKE\x10\x03\x12\x11\n\rACTION_STATUS\x10\x04\x12\x10\n\x0c\x41\x43TION_DRAIN\x10\x05\"\x88\x01\n\x0f\x43ontrolResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08response\x18\x05 \x01(\x0c\x12(\n\x05state\x18\x06 \x01(\x0b\x32\x19.runstream.v1.SenderState\"{\n\x0bSenderState\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12,\n\x08sessions\x18\x05 \x03(\x0b\x32\x1a.runstream.v1.SessionState\"s\n\x0cSessionState\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07written\x18\x02 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x03 \x01(\x04\x12\x17\n\x0fpending_uploads\x18\x04 \x01(\r\x12\x0f\n\x07refused\x18\x05 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +34,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SENDERCALL_CREDENTIALSENTRY']._loaded_options = None
   _globals['_SENDERCALL_CREDENTIALSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTROLREQUEST']._serialized_start=44
-  _globals['_CONTROLREQUEST']._serialized_end=166
-  _globals['_RELAYCALL']._serialized_start=168
-  _globals['_RELAYCALL']._serialized_end=229
-  _globals['_SENDERCALL']._serialized_start=232
-  _globals['_SENDERCALL']._serialized_end=588
-  _globals['_SENDERCALL_CREDENTIALSENTRY']._serialized_start=414
-  _globals['_SENDERCALL_CREDENTIALSENTRY']._serialized_end=464
-  _globals['_SENDERCALL_ACTION']._serialized_start=466
-  _globals['_SENDERCALL_ACTION']._serialized_end=588
-  _globals['_CONTROLRESPONSE']._serialized_start=591
-  _globals['_CONTROLRESPONSE']._serialized_end=727
-  _globals['_SENDERSTATE']._serialized_start=729
-  _globals['_SENDERSTATE']._serialized_end=852
-  _globals['_SESSIONSTATE']._serialized_start=854
-  _globals['_SESSIONSTATE']._serialized_end=969
+  _globals['_CONTROLREQUEST']._serialized_start=75
+  _globals['_CONTROLREQUEST']._serialized_end=245
+  _globals['_RELAYCALL']._serialized_start=247
+  _globals['_RELAYCALL']._serialized_end=308
+  _globals['_DOWNLOADCALL']._serialized_start=310
+  _globals['_DOWNLOADCALL']._serialized_end=420
+  _globals['_SENDERCALL']._serialized_start=423
+  _globals['_SENDERCALL']._serialized_end=779
+  _globals['_SENDERCALL_CREDENTIALSENTRY']._serialized_start=605
+  _globals['_SENDERCALL_CREDENTIALSENTRY']._serialized_end=655
+  _globals['_SENDERCALL_ACTION']._serialized_start=657
+  _globals['_SENDERCALL_ACTION']._serialized_end=779
+  _globals['_CONTROLRESPONSE']._serialized_start=782
+  _globals['_CONTROLRESPONSE']._serialized_end=918
+  _globals['_SENDERSTATE']._serialized_start=920
+  _globals['_SENDERSTATE']._serialized_end=1043
+  _globals['_SESSIONSTATE']._serialized_start=1045
+  _globals['_SESSIONSTATE']._serialized_end=1160
 # @@protoc_insertion_point(module_scope)

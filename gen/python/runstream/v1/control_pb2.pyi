@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from runstream.v1 import artifacts_pb2 as _artifacts_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,6 +37,7 @@ class ControlRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     RELAY_FIELD_NUMBER: _builtins.int
     SENDER_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the caller; echoed in the response."""
     @_builtins.property
@@ -46,18 +48,23 @@ class ControlRequest(_message.Message):
     def sender(self) -> Global___SenderCall:
         """Asks about, waits for or changes the sender's own work."""
 
+    @_builtins.property
+    def download(self) -> Global___DownloadCall:
+        """Has the sender download a file to this machine."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         relay: Global___RelayCall | None = ...,
         sender: Global___SenderCall | None = ...,
+        download: Global___DownloadCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "relay", b"relay", "sender", b"sender"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "download", b"download", "relay", b"relay", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "id", b"id", "relay", b"relay", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "download", b"download", "id", b"id", "relay", b"relay", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["relay", "sender"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["relay", "sender", "download"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -92,6 +99,42 @@ class RelayCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RelayCall: _TypeAlias = RelayCall  # noqa: Y015
+
+@_typing.final
+class DownloadCall(_message.Message):
+    """A download of one artifact, which the sender writes straight to its destination."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Required. Path of the file among the owner's artifacts."""
+    destination: _builtins.str
+    """Required. Absolute path to write; the file appears there when it is whole. Its folder must exist."""
+    timeout: _builtins.float
+    """Seconds to wait at most."""
+    @_builtins.property
+    def owner(self) -> _artifacts_pb2.ArtifactOwner:
+        """Required. Owner."""
+
+    def __init__(
+        self,
+        *,
+        owner: _artifacts_pb2.ArtifactOwner | None = ...,
+        path: _builtins.str = ...,
+        destination: _builtins.str = ...,
+        timeout: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "owner", b"owner", "path", b"path", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadCall: _TypeAlias = DownloadCall  # noqa: Y015
 
 @_typing.final
 class SenderCall(_message.Message):
