@@ -27,7 +27,11 @@ MAX_EXPERIMENT_NAME = 500
 MAX_EXPERIMENT_TAG_VALUE = 20_000
 MAX_RUN_NAME = MAX_TAG_VALUE  # it is the value of the tag mlflow.runName
 MAX_USER = 256
-MAX_LOCATION = 8000
+MAX_LOCATION = 2000
+MAX_DESCRIPTION = 100_000
+MAX_MODEL_NAME = 256
+MAX_MODEL_TAG_VALUE = 100_000
+MAX_ALIAS = 255
 MAX_BATCH_METRICS = 1000
 MAX_BATCH_PARAMS = 100
 MAX_BATCH_TAGS = 100
@@ -38,6 +42,9 @@ RUN_NAME_TAG = "mlflow.runName"
 _KEY = re.compile(r"[/\w.\- :]*")
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}", re.ASCII)
 _NEW_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_VERSION = re.compile(r"[0-9]{1,9}")
+_ALIAS = re.compile(r"[\w\-]+")
+_VERSION_ALIAS = re.compile(r"[vV]\d+")
 _EXPERIMENT_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 _SHOWN = 100
 _KEY_RULE = (
@@ -234,6 +241,13 @@ def check_timestamp(timestamp: int, field: str = "timestamp") -> int:
     return timestamp
 
 
+def check_status(status: int, field: str = "status") -> int:
+    """Return a RunStatus number, 0 for none. Raises: InvalidArgument for a number that is none."""
+    if status not in runs_pb2.RunStatus.values():
+        raise invalid(field, status, "it must be one of RUNNING, SCHEDULED, FINISHED, FAILED, KILLED")
+    return status
+
+
 def check_metric(key: str, timestamp: int, step: int, field: str = "", key_field: str = "key") -> None:
     """Check one point; its value may be any double. Raises: InvalidArgument."""
     check_key(key, join(field, key_field))
@@ -290,3 +304,63 @@ def check_max_results(value: int, limit: int, field: str = "max_results") -> int
     if not 1 <= value <= limit:
         raise invalid(field, value, f"it must be a number from 1 to {limit}")
     return value
+
+
+def check_model_name(name: str, field: str = "name") -> str:
+    """Return the name of a registered model: one line of 1 to 256 characters without `/` and `:`.
+
+    Raises: InvalidArgument.
+    """
+    if not name.strip():
+        raise missing(field)
+    if "/" in name or ":" in name:
+        raise InvalidArgument(
+            f"Invalid model name {shorten(name)}. Names cannot contain '/' or ':'.", field=field
+        )
+    _check_path(name, field)
+    return check_line(name, field, MAX_MODEL_NAME)
+
+
+def check_model_tag(key: str, value: str, field: str = "") -> tuple[str, str]:
+    """Return key and value of a tag of a model or version; the value has at most 100,000 characters.
+
+    Raises: InvalidArgument.
+    """
+    return _pair(key, value, field, MAX_MODEL_TAG_VALUE)
+
+
+def check_description(text: str, field: str = "description") -> str:
+    """Return text for people of at most 100,000 characters. Raises: InvalidArgument."""
+    return check_text(text, field, MAX_DESCRIPTION)
+
+
+def parse_version(version: str, field: str = "version") -> int:
+    """Return the number of a model version. Raises: InvalidArgument when it is none."""
+    if not version:
+        raise missing(field)
+    if not _VERSION.fullmatch(version):
+        raise InvalidArgument(f"Parameter '{field}' must be an integer, got {shorten(version)}.", field=field)
+    return int(version)
+
+
+def check_alias(alias: str, field: str = "alias") -> str:
+    """Return an alias to look up: letters, digits, `_`, `-`, at most 255. Raises: InvalidArgument."""
+    if not alias:
+        raise InvalidArgument("Registered model alias name cannot be empty.", field=field)
+    if not _ALIAS.fullmatch(alias):
+        raise InvalidArgument(
+            f"Invalid alias name: {shorten(alias)}. Names may only contain alphanumerics, underscores (_), "
+            "and dashes (-).",
+            field=field,
+        )
+    return check_length(alias, field, MAX_ALIAS)
+
+
+def check_new_alias(alias: str, field: str = "alias") -> str:
+    """Return an alias to set: as `check_alias`, and not reserved. Raises: InvalidArgument."""
+    check_alias(alias, field)
+    if alias.lower() == "latest":
+        raise InvalidArgument("'latest' alias name (case insensitive) is reserved.", field=field)
+    if _VERSION_ALIAS.fullmatch(alias):
+        raise InvalidArgument(f"Version alias name {shorten(alias)} is reserved.", field=field)
+    return alias

@@ -86,7 +86,7 @@ def parse_order(texts: Sequence[str], language: Language, field: str = "order_by
 
 
 def _parse_term(source: Source, language: Language) -> Term:
-    cursor = Cursor(source, language)
+    cursor = Cursor(source, language, ordering=True)
     found = cursor.identifier()
     if found.entity is Entity.DATASET:
         raise cursor.error("Invalid order_by entity: datasets cannot order runs", found)

@@ -59,9 +59,11 @@ class Identifier:
 class Cursor:
     """Tokens and how far they are read."""
 
-    def __init__(self, source: Source, language: Language) -> None:
+    def __init__(self, source: Source, language: Language, *, ordering: bool = False) -> None:
+        """ordering: the text is a term of order_by, which may name more attributes than a filter."""
         self.source = source
         self.language = language
+        self.attributes = [key for key, known in language.attributes.items() if ordering or known.filters]
         self.tokens = tokenize(source)
         self.position = 0
 
@@ -129,8 +131,8 @@ class Cursor:
     def _named(self, entity: Entity, key: str, first: Token, last: Token) -> Identifier:
         if entity is Entity.ATTRIBUTE:
             key = self.language.aliases.get(key, key)
-            if key not in self.language.attributes:
-                valid = sorted(self.language.attributes)
+            if key not in self.attributes:
+                valid = sorted(self.attributes)
                 raise self.error(
                     f"Invalid attribute key {shorten(key)} specified. Valid keys are {valid}", first
                 )
@@ -217,8 +219,7 @@ def _operators(language: Language, left: Identifier) -> tuple[str, ...]:
         case Entity.DATASET:
             return TEXT + LISTS
         case Entity.ATTRIBUTE:
-            attribute = language.attributes[left.key]
-            return attribute.operators if attribute.filters else ()
+            return language.attributes[left.key].operators
         case _:
             return TEXT + NULLS
 

@@ -1,0 +1,132 @@
+"""Where the files of a model version lie, from the source a client names.
+
+models:/name/3  models:/name@alias  models:/name/Production  models:/name/latest
+    where that version's files are; the new version shares them
+runs:/<run id>/path
+    below that run's artifacts
+anything else
+    a location: below the artifacts of `run_id` when one is given, else inside the server's stores
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import sqlalchemy as sa
+
+from runstream_server.errors import InvalidArgument, NotFound
+from runstream_server.store.registry_reader import find_version, version_by_alias, version_by_stage
+from runstream_server.store.run_locks import resolve, run_not_found
+from runstream_server.validation import check_run_id, parse_version, shorten
+
+CheckLocation = Callable[[str], object]
+"""Refuses a location outside the server's stores with InvalidArgument."""
+
+PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
+"""What clients send as the source of a prompt version, which has no files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A source that was found."""
+
+    location: str
+    """Where the files are."""
+    run_id: str
+    """Run that made them, empty when unknown."""
+    model_id: str = ""
+    """Logged model they are, empty when unknown."""
+    source: str = ""
+    """The source as it is kept, when another way to write it is meant to stay valid; else empty."""
+
+
+def resolve_source(
+    connection: sa.Connection, source: str, run_id: str, check_location: CheckLocation
+) -> Resolved:
+    """Return where the files of a source are, and the run they come from.
+
+    Raises: InvalidArgument for a source outside the server's stores or the given run; NotFound for an
+    unknown run, model or version.
+    """
+    scheme = source.partition(":")[0].lower()
+    if scheme == "models":
+        return _from_version(connection, source, run_id)
+    if scheme == "runs":
+        return _from_run(connection, source, run_id)
+    if run_id:
+        root = _root(connection, run_id)
+        if not (source == root or source.startswith(root.rstrip("/") + "/")):
+            raise _bad_source(source, f"it must lie below the artifacts of run {run_id}, which are at {root}")
+        _check_relative(source, source[len(root.rstrip("/")) :].strip("/"))
+        return Resolved(source.rstrip("/"), run_id)
+    check_location(source)
+    return Resolved(source.rstrip("/"), "")
+
+
+def _from_version(connection: sa.Connection, source: str, run_id: str) -> Resolved:
+    parts = source.partition(":")[2]
+    if not parts.startswith("/") or parts.startswith("//"):
+        raise _bad_source(source, _URI_FORMS)
+    name, slash, suffix = parts[1:].partition("/")
+    if "/" in suffix or not name or bool(slash) != bool(suffix):
+        raise _bad_source(source, _URI_FORMS)
+    if suffix.isascii() and suffix.isdigit():
+        version = find_version(connection, name, parse_version(suffix, "source"))
+    elif suffix:
+        version = version_by_stage(connection, name, suffix)
+    elif "@" in name:
+        model, _, alias = name.rpartition("@")
+        version = version_by_alias(connection, model, alias)
+    else:
+        raise NotFound(f"Logged model with ID {shorten(name)} not found", field="source")
+    if version.storage_location in PROMPT_SOURCES:
+        raise _bad_source(source, "a prompt version has no files")
+    if run_id and run_id != version.run_id:
+        raise InvalidArgument(
+            f"Invalid model version source: {shorten(source)}. The run_id request parameter must match the "
+            f"referenced model version, whose run is {version.run_id or 'not known'}.",
+            field="run_id",
+        )
+    # Aliases and stages move; the copy names the version it was made from.
+    kept = f"models:/{version.name}/{version.version}"
+    return Resolved(version.storage_location, version.run_id or "", version.model_id or "", kept)
+
+
+_URI_FORMS = "use models:/<name>/<version>, models:/<name>@<alias> or models:/<name>/<stage>"
+
+
+def _from_run(connection: sa.Connection, source: str, run_id: str) -> Resolved:
+    parts = source.partition(":")[2]
+    named, _, path = parts[1:].partition("/")
+    if not parts.startswith("/") or not named or not path:
+        raise _bad_source(source, "use runs:/<run id>/<path>")
+    check_run_id(named, "source")
+    if run_id and run_id != named:
+        raise _bad_source(source, f"it names another run than run_id, which is {run_id}")
+    path = path.strip("/")
+    _check_relative(source, path)
+    return Resolved(f"{_root(connection, named).rstrip('/')}/{path}", named)
+
+
+def _root(connection: sa.Connection, run_id: str) -> str:
+    found = resolve(connection, [run_id]).get(run_id)
+    if found is None:
+        raise run_not_found(run_id)
+    return found.artifact_uri
+
+
+def _check_relative(source: str, path: str) -> None:
+    """Refuse a path that another reader could take for one outside."""
+    decoded = path
+    while (further := unquote(decoded)) != decoded:
+        decoded = further
+    parts = decoded.split("/")
+    strange = decoded.count("/") != path.count("/") or any(char in decoded for char in "\\?#")
+    if path and (strange or any(part in ("", ".", "..") for part in parts) or not decoded.isprintable()):
+        raise _bad_source(source, "its path must be relative and stay below the run's artifacts")
+
+
+def _bad_source(source: str, rule: str) -> InvalidArgument:
+    return InvalidArgument(f"Invalid model version source: {shorten(source)}; {rule}", field="source")
