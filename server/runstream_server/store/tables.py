@@ -5,7 +5,9 @@
                           ├─ segments ──compactor──> chunks    (points; hash-partitioned by run on PostgreSQL)
                           ├─ run_sources, rewinds              (who wrote points; what a rewind hides)
                           ├─ inputs ── datasets
-                          └─ input_models
+                          ├─ input_models, output_models
+                          └─ run_models                        (MLmodel descriptions, of log-model)
+    logged_models ── logged_model_params, logged_model_tags, logged_model_metrics   (carry experiment too)
     sessions                                                   (watermarks: exactly once)
     registered_models ── registered_model_tags, registered_model_aliases, model_versions ── model_version_tags
 
@@ -24,6 +26,12 @@ metadata = sa.MetaData()
 
 PARTITIONS = 16
 """Hash partitions of `segments` and `chunks` on PostgreSQL, by run."""
+
+ID_BLOCK = 1000
+"""Ids of segments and chunks that a process takes from the sequence at once: the sequences' increment."""
+
+segment_ids = sa.Sequence("segment_ids", increment=ID_BLOCK, metadata=metadata)
+chunk_ids = sa.Sequence("chunk_ids", increment=ID_BLOCK, metadata=metadata)
 
 BigInt = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 Text = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
@@ -169,7 +177,7 @@ segments = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
     postgresql_partition_by="HASH (run)",
 )
-"""L0: all series of one run from one commit, one row. `id` comes from the sequence `segment_ids`."""
+"""L0: all series of one run and source from one commit, one row. `id` comes from the sequence `segment_ids`."""
 
 chunks = sa.Table(
     "chunks",
@@ -187,7 +195,7 @@ chunks = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
     postgresql_partition_by="HASH (run)",
 )
-"""L1: one or many keys of one run, sorted by key, columns compressed."""
+"""L1: one or many keys of one run and source, sorted by key, columns compressed; `id` as of segments."""
 
 leases = sa.Table(
     "leases",
@@ -287,6 +295,8 @@ model_versions = sa.Table(
     _int("last_update_time"),
     sa.Index("model_versions_by_run", "run_id"),
 )
+# Asked before a file changes; a location may be too long for a btree row: index a prefix, recheck the whole.
+sa.Index("model_versions_by_location", sa.func.substr(model_versions.c.storage_location, 1, 256))
 
 model_version_tags = sa.Table(
     "model_version_tags",
@@ -299,6 +309,99 @@ model_version_tags = sa.Table(
         ["model", "version"], ["model_versions.model", "model_versions.version"], ondelete="CASCADE"
     ),
 )
+
+output_models = sa.Table(
+    "output_models",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("model_id", Text, primary_key=True),
+    _int("step", primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+"""Logged models that a run made, in order."""
+
+run_models = sa.Table(
+    "run_models",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("artifact_path", Text, nullable=False),
+    sa.Column("utc_time_created", Text, nullable=False),
+    # Names of the flavors, joined by commas, and the whole MLmodel file as JSON.
+    sa.Column("flavors", Text, nullable=False),
+    sa.Column("model_json", Text, nullable=False),
+)
+"""MLmodel descriptions a run recorded, in order; its tag mlflow.log-model.history has the newest."""
+
+logged_models = sa.Table(
+    "logged_models",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("model_id", Text, nullable=False, unique=True),
+    sa.Column("experiment", BigInt, sa.ForeignKey("experiments.id"), nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("model_type", Text, nullable=False, server_default=""),
+    sa.Column("source_run_id", Text, nullable=False, server_default=""),
+    sa.Column("artifact_uri", Text, nullable=False),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("status_message", Text, nullable=True),
+    _int("creation_time"),
+    _int("last_update_time"),
+    _int("deleted_time", nullable=True),
+    sa.Index("logged_models_by_experiment", "experiment", "creation_time", "model_id"),
+    sqlite_autoincrement=True,
+)
+
+logged_model_params = sa.Table(
+    "logged_model_params",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("logged_models.id", ondelete="CASCADE"), primary_key=True),
+    _key(),
+    _int("experiment"),
+    sa.Column("value", Text, nullable=False),
+)
+sa.Index(
+    "logged_model_params_by_value",
+    logged_model_params.c.experiment,
+    logged_model_params.c.key,
+    sa.func.substr(logged_model_params.c.value, 1, 256),
+)
+
+logged_model_tags = sa.Table(
+    "logged_model_tags",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("logged_models.id", ondelete="CASCADE"), primary_key=True),
+    _key(),
+    _int("experiment"),
+    sa.Column("value", Text, nullable=False),
+)
+sa.Index(
+    "logged_model_tags_by_value",
+    logged_model_tags.c.experiment,
+    logged_model_tags.c.key,
+    sa.func.substr(logged_model_tags.c.value, 1, 256),
+)
+
+logged_model_metrics = sa.Table(
+    "logged_model_metrics",
+    metadata,
+    sa.Column("model", BigInt, sa.ForeignKey("logged_models.id", ondelete="CASCADE"), primary_key=True),
+    _key(),
+    _int("timestamp", primary_key=True),
+    _int("step", primary_key=True),
+    _int("run", primary_key=True),
+    # Empty: computed on no dataset in particular.
+    sa.Column("dataset_name", Text, primary_key=True),
+    sa.Column("dataset_digest", Text, primary_key=True),
+    _int("experiment"),
+    # As in latest_metrics.
+    sa.Column("value", sa.Double, nullable=True),
+    sa.Column("is_nan", sa.Boolean, nullable=False),
+    sa.Index("logged_model_metrics_by_value", "experiment", "key", "value"),
+)
+"""Points that carry a model_id, one row each; they are in the run's segments as well."""
+
+sa.Index("model_versions_by_model_id", model_versions.c.model_id)
 
 server_keys = sa.Table(
     "server_keys",

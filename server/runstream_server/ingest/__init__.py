@@ -1,0 +1,1 @@
+"""The way of a metric point: stream, batcher, commit, segment, chunk, reader."""

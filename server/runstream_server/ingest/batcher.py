@@ -1,0 +1,271 @@
+"""Group commit: one thread that commits whatever queued while the previous commit ran.
+
+    event loop                         writer's thread
+    put ──> queue (bounded in bytes) ──> group ──> Commit ──> COMMIT
+    done <──────── call_soon_threadsafe ◄──────── outcomes
+
+    COMMIT done          every work gets its outcome
+    one work guilty      it gets its error, the others are tried again
+    permanent error      halves, each alone, down to one work, down to its units
+    transient error      the whole group again, after a pause, for as long as it takes
+    lost during COMMIT   sessions again, since their watermarks tell what happened; unary callers are told
+                         UNAVAILABLE, because nothing tells, and equal points read back once anyway
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from runstream_server.errors import Internal, ServerError, Unavailable
+from runstream_server.ingest import sessions
+from runstream_server.ingest.commit import Commit, WorkFailed
+from runstream_server.ingest.connection import WriterConnection
+from runstream_server.ingest.memory import Memory
+from runstream_server.ingest.work import Outcome, SessionWork, UnaryWork, Work
+from runstream_server.store.engine import Database, is_transient, lost_race
+
+logger = logging.getLogger("runstream.ingest")
+
+GROUP_BYTES = 8 << 20
+"""Size after which a group is full."""
+HEARTBEAT_SECONDS = 10.0
+"""Least time between two notes that sessions are in use."""
+_PAUSE = (0.02, 5.0)
+
+Answer = tuple[Work, Outcome | ServerError | None]
+
+
+class _Unsure(Exception):
+    """The connection broke during COMMIT: it may or may not have happened."""
+
+
+class Batcher:
+    """A queue of works and the thread that commits them."""
+
+    def __init__(self, db: Database, memory: Memory, *, queue_bytes: int) -> None:
+        self._db = db
+        self._memory = memory
+        self._limit = queue_bytes
+        self._connection = WriterConnection(db)
+        self._queue: deque[Work] = deque()
+        self._ready = threading.Condition()
+        self._stopping = threading.Event()
+        self._deadline = 0.0
+        self._touched: set[str] = set()
+        self._touch_time = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="metric-writer", daemon=True)
+        # What follows belongs to the event loop.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._held = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def start(self) -> None:
+        """Start the thread; call it in the event loop that puts works."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self, grace: float) -> None:
+        """Commit what is queued, for at most `grace` seconds, and end the thread."""
+        with self._ready:
+            self._deadline = time.monotonic() + grace
+            self._stopping.set()
+            self._ready.notify()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def try_put(self, work: Work) -> bool:
+        """Queue a work unless the queue is full, and return whether it did. Raises: Unavailable at the end."""
+        if self._held and self._held + work.size > self._limit:
+            return False
+        self._put(work)
+        return True
+
+    async def put(self, work: Work) -> None:
+        """Queue a work, waiting for room. Raises: Unavailable when the writer ends."""
+        while self._waiting or (self._held and self._held + work.size > self._limit):
+            room = asyncio.get_running_loop().create_future()
+            self._waiting.append(room)
+            try:
+                await room
+            finally:
+                if room in self._waiting:
+                    self._waiting.remove(room)
+            if not self._held or self._held + work.size <= self._limit:
+                break
+        self._put(work)
+        self._wake()
+
+    def touch(self, session_id: str) -> None:
+        """Note that a session is in use; written at most every HEARTBEAT_SECONDS."""
+        self._touched.add(session_id)
+
+    def _put(self, work: Work) -> None:
+        if self._stopping.is_set():
+            raise Unavailable("the server is shutting down; reconnect")
+        self._held += work.size
+        with self._ready:
+            self._queue.append(work)
+            self._ready.notify()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            room = self._waiting.popleft()
+            if not room.done():
+                room.set_result(None)
+                return
+
+    def _deliver(self, answers: Sequence[Answer]) -> None:
+        """Run in the event loop: account for works and tell their callers."""
+        for work, outcome in answers:
+            self._held -= work.size
+            work.done(outcome)  # type: ignore[arg-type]
+        self._wake()
+
+    # The writer's thread.
+
+    def _run(self) -> None:
+        try:
+            while (group := self._take()) is not None:
+                self._process(group)
+                self._heartbeat()
+        finally:
+            self._connection.close()
+
+    def _take(self) -> list[Work] | None:
+        with self._ready:
+            while not self._queue:
+                if self._stopping.is_set():
+                    return None
+                self._ready.wait(HEARTBEAT_SECONDS)
+                if self._touched:
+                    break
+            group: list[Work] = []
+            size = 0
+            while self._queue and (not group or size + self._queue[0].size <= GROUP_BYTES):
+                work = self._queue.popleft()
+                size += work.size
+                group.append(work)
+            return group
+
+    def _process(self, works: list[Work], careful: bool = False) -> None:
+        pause = _PAUSE[0]
+        while works := self._drop_cancelled(works):
+            try:
+                self._answer(zip(works, self._transaction(works, careful), strict=True))
+                return
+            except WorkFailed as failed:
+                self._answer([(failed.work, failed.error)])
+                works = [work for work in works if work is not failed.work]
+                continue
+            except _Unsure as unsure:
+                error: BaseException = unsure.__cause__ or unsure
+                lost = [work for work in works if isinstance(work, UnaryWork)]
+                self._answer((work, _away()) for work in lost)
+                works = [work for work in works if isinstance(work, SessionWork)]
+            except Exception as caught:
+                if not _retryable(caught):
+                    self._divide(works, careful, caught)
+                    return
+                error = caught
+            if self._gives_up():
+                self._answer((work, _away()) for work in works)
+                return
+            if not lost_race(error):
+                logger.warning("commit of %d works failed, again in %.2f s: %s", len(works), pause, _name(error))
+            self._stopping.wait(pause * random.uniform(0.5, 1)) if not self._stopping.is_set() else time.sleep(pause)
+            pause = min(_PAUSE[1], pause * 2)
+
+    def _divide(self, works: list[Work], careful: bool, error: BaseException) -> None:
+        if len(works) > 1:
+            half = len(works) // 2
+            self._process(works[:half])
+            self._process(works[half:])
+        elif isinstance(works[0], SessionWork) and not careful:
+            self._process(works, careful=True)
+        elif isinstance(error, ServerError):
+            self._answer([(works[0], error)])
+        else:
+            logger.error("work of the metric writer failed", exc_info=error)
+            self._answer([(works[0], Internal("internal error; the server's log has the details"))])
+
+    def _transaction(self, works: Sequence[Work], careful: bool) -> list[Outcome | ServerError | None]:
+        connection = self._connection.get()
+        commit = Commit(connection, works, self._memory, careful)
+        transaction = connection.begin()
+        try:
+            commit.run()
+        except BaseException as error:
+            self._roll_back(error)
+            raise
+        try:
+            transaction.commit()
+        except Exception as error:
+            self._roll_back(error)
+            if _retryable(error) and not lost_race(error):
+                _remember(works, commit.outcomes)
+                raise _Unsure from error
+            raise
+        self._memory.learn(commit.learned, commit.failed, commit.arrived)
+        return commit.outcomes
+
+    def _roll_back(self, error: BaseException) -> None:
+        connection = self._connection.get()
+        try:
+            transaction = connection.get_transaction()
+            if transaction is not None:
+                transaction.rollback()
+        except Exception:
+            self._connection.drop()
+            return
+        if connection.invalidated or connection.closed or (_retryable(error) and not lost_race(error)):
+            self._connection.drop()
+
+    def _drop_cancelled(self, works: list[Work]) -> list[Work]:
+        gone = [work for work in works if work.cancelled]
+        if gone:
+            self._answer((work, _away()) for work in gone)
+        return [work for work in works if not work.cancelled]
+
+    def _gives_up(self) -> bool:
+        return self._stopping.is_set() and time.monotonic() > self._deadline
+
+    def _heartbeat(self) -> None:
+        if not self._touched or time.monotonic() - self._touch_time < HEARTBEAT_SECONDS:
+            return
+        touched, self._touched = self._touched, set()
+        self._touch_time = time.monotonic()
+        try:
+            self._db.write(sessions.touch, touched)
+        except ServerError as error:
+            logger.warning("heartbeats of %d sessions not noted: %s", len(touched), error.message)
+
+    def _answer(self, answers: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, list(answers))  # type: ignore[call-overload]
+        except RuntimeError:
+            logger.debug("the event loop ended before its answers")
+
+
+def _remember(works: Sequence[Work], outcomes: Sequence[Outcome | ServerError | None]) -> None:
+    for work, outcome in zip(works, outcomes, strict=True):
+        if isinstance(work, SessionWork) and isinstance(outcome, Outcome):
+            work.unsure = outcome
+
+
+def _retryable(error: BaseException) -> bool:
+    return is_transient(error)
+
+
+def _name(error: BaseException) -> str:
+    return type(getattr(error, "orig", None) or error).__name__
+
+
+def _away() -> Unavailable:
+    return Unavailable("the database cannot be reached right now; retry in a moment")

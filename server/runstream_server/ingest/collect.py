@@ -1,0 +1,125 @@
+"""Gathers the points of a group of works into one set a run and source, without a loop over points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runstream_server.errors import InvalidArgument, ServerError
+from runstream_server.ingest.points import Points, group
+from runstream_server.ingest.storage import Part
+from runstream_server.ingest.wire import Columns, RawColumns, decode
+from runstream_server.ingest.work import Dictionary, PointsUnit, UnaryWork
+from runstream_server.store.runs import RunKey
+
+UNARY_SOURCE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartPoints:
+    """Points to be stored in one segment."""
+
+    part: Part
+    experiment: int
+    """Key of the run's experiment."""
+    points: Points
+
+
+Refused = tuple[PointsUnit, ServerError]
+
+
+def collect_session(
+    units: Sequence[PointsUnit], runs: Mapping[str, RunKey], sources: Mapping[tuple[str, str], int]
+) -> tuple[list[PartPoints], list[Refused]]:
+    """Return the points of units that can be applied, and the units that cannot, with reasons."""
+    # Two streams may carry one session, each with a dictionary of its own.
+    groups: dict[tuple[int, str], list[PointsUnit]] = {}
+    for unit in units:
+        groups.setdefault((id(unit.work.dictionary), unit.run_id), []).append(unit)
+    parts: list[PartPoints] = []
+    refused: list[Refused] = []
+    for (_, run_id), members in groups.items():
+        points, bad = _points_of(members)
+        refused += bad
+        if points:
+            key = runs[run_id]
+            part = Part(key.run, sources[members[0].work.session_id, run_id], key.generation)
+            parts.append(PartPoints(part, key.experiment, points))
+    return parts, refused
+
+
+def _points_of(units: list[PointsUnit]) -> tuple[Points | None, list[Refused]]:
+    dictionary, run_id = units[0].work.dictionary, units[0].run_id
+    columns = _decode([unit.columns for unit in units if unit.columns])
+    points = _grouped(columns, dictionary, run_id) if columns else None
+    if points:
+        return points, []
+    if len(units) == 1:
+        return None, [(units[0], _why_bad(columns, dictionary, run_id))]
+    results = [_points_of([unit]) for unit in units]  # find the guilty
+    good = [unit for unit, (points, _) in zip(units, results, strict=True) if points]
+    bad = [item for _, refused in results for item in refused]
+    return (_points_of(good)[0] if good else None), bad
+
+
+def _decode(raw: list[RawColumns]) -> Columns | None:
+    columns = decode(raw)
+    # A varint longer than a uint32 or an incomplete one cannot come out of protobuf; lengths are sure.
+    return columns if columns.timestamp.min() >= 0 else None
+
+
+def _grouped(columns: Columns, dictionary: Dictionary, run_id: str) -> Points | None:
+    numbers = np.flatnonzero(np.bincount(columns.series)) if _narrow(columns) else None
+    if numbers is None:
+        return None
+    keys = [dictionary.key_of(number, run_id) for number in numbers.tolist()]
+    if None in keys:
+        return None
+    # Two numbers may mean one key.
+    names = sorted({key for key in keys if key is not None})
+    position = {name: index for index, name in enumerate(names)}
+    table = np.zeros(int(numbers[-1]) + 1, np.int64)
+    table[numbers] = [position[key] for key in keys if key is not None]
+    return group(names, table[columns.series], columns.step, columns.timestamp, columns.value)
+
+
+def _narrow(columns: Columns) -> bool:
+    return int(columns.series.max()) < 1 << 17  # a wild number must not size an array
+
+
+def _why_bad(columns: Columns | None, dictionary: Dictionary, run_id: str) -> InvalidArgument:
+    if columns is None:
+        return InvalidArgument("a timestamp is negative; timestamps are Unix milliseconds", field="metrics")
+    for number in np.unique(columns.series).tolist():
+        if number in dictionary.refused:
+            return InvalidArgument(dictionary.refused[number], field="metrics")
+        if dictionary.key_of(number, run_id) is None:
+            return InvalidArgument(
+                f"series {number} is not in the session's dictionary as a series of run {run_id}", field="metrics"
+            )
+    raise AssertionError("no reason to refuse")
+
+
+def collect_unary(works: Sequence[tuple[UnaryWork, RunKey]]) -> list[PartPoints]:
+    """Return the points of unary works, together for each run."""
+    by_run: dict[int, list[tuple[UnaryWork, RunKey]]] = {}
+    for work, key in works:
+        if work.metrics:
+            by_run.setdefault(key.run, []).append((work, key))
+    parts = []
+    for members in by_run.values():
+        key = members[0][1]
+        metrics = [metric for work, _ in members for metric in work.metrics]
+        names = sorted({metric.key for metric in metrics})
+        position = {name: index for index, name in enumerate(names)}
+        points = group(
+            names,
+            np.array([position[metric.key] for metric in metrics]),
+            np.array([metric.step for metric in metrics], np.int64),
+            np.array([metric.timestamp for metric in metrics], np.int64),
+            np.array([metric.value for metric in metrics], np.float64),
+        )
+        parts.append(PartPoints(Part(key.run, UNARY_SOURCE, key.generation), key.experiment, points))
+    return parts

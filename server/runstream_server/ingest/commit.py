@@ -1,0 +1,278 @@
+"""One attempt at one transaction for a group of works.
+
+    sessions created and locked, by id          watermarks are stable from here on
+    runs declared, numbered, locked, by id      they can be neither deleted nor rewound
+    each work judged                            apply, resend, gap, wait, refuse
+    params, tags, status; segments; latest
+    watermarks compared and set
+
+Nothing here outlives a rollback: what was learned is handed over after the commit (`Memory.learn`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from runstream.v1 import metrics_pb2
+from runstream_server.errors import Internal, ServerError, SessionExpired, Unavailable
+from runstream_server.ingest import events, latest, sessions
+from runstream_server.ingest.collect import PartPoints, collect_session, collect_unary
+from runstream_server.ingest.memory import Memory, SessionRun
+from runstream_server.ingest.refusals import reason_to_refuse, refusal, refused_declaration
+from runstream_server.ingest.segments import encode
+from runstream_server.ingest.sessions import Verdict
+from runstream_server.ingest.storage import SegmentRow
+from runstream_server.ingest.summaries import summarise
+from runstream_server.ingest.work import EventUnit, Outcome, PointsUnit, SessionWork, UnaryWork, Unit, Work
+from runstream_server.store.engine import is_transient
+from runstream_server.store.runs import RunKey, ensure_run, lock_runs, require_active, resolve, run_not_found
+
+logger = logging.getLogger("runstream.ingest")
+
+
+class WorkFailed(Exception):
+    """Raised when a work cannot be committed and what it wrote must be rolled back."""
+
+    def __init__(self, work: Work, error: ServerError) -> None:
+        super().__init__(error.message)
+        self.work = work
+        self.error = error
+
+
+@dataclass
+class Commit:
+    """Applies `works` within the transaction of `connection`; `outcomes` are true once that is committed."""
+
+    connection: sa.Connection
+    works: Sequence[Work]
+    memory: Memory
+    careful: bool = False
+    """Try each unit in a savepoint, and refuse those that the database does not take."""
+    outcomes: list[Outcome | ServerError | None] = field(default_factory=list)
+    """Answer to each work; None is success of a unary one."""
+    learned: dict[SessionRun, int] = field(default_factory=dict)
+    """Source numbers found or given."""
+    failed: dict[SessionRun, metrics_pb2.RunDeclaration] = field(default_factory=dict)
+    """Declarations that cannot be met."""
+    arrived: set[SessionRun] = field(default_factory=set)
+    """Runs that exist."""
+    _found: dict[str, int] = field(default_factory=dict)
+    _marks: dict[str, int] = field(default_factory=dict)
+    _runs: dict[str, RunKey] = field(default_factory=dict)
+    _outcome: dict[int, Outcome] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Do everything up to the COMMIT. Raises: WorkFailed; whatever the database raises."""
+        members = [work for work in self.works if isinstance(work, SessionWork)]
+        self._outcome = {id(work): Outcome() for work in members}
+        self._hold_sessions(members)
+        self._declare(members)
+        self._hold_runs(members)
+        units: list[Unit] = []
+        unary: list[tuple[UnaryWork, RunKey]] = []
+        for work in self.works:
+            answer = self._judge(work, units) if isinstance(work, SessionWork) else self._check(work, unary)
+            self.outcomes.append(answer)
+        self._apply(units, unary)
+        self._move(members)
+
+    def _hold_sessions(self, works: Sequence[SessionWork]) -> None:
+        opens = {work.open.session_id: work.open for work in works if work.open}
+        if opens:
+            sessions.create(self.connection, opens.values())
+        self._found = sessions.lock(self.connection, {work.session_id for work in works})
+        self._marks = dict(self._found)
+
+    def _declare(self, works: Sequence[SessionWork]) -> None:
+        pending = [
+            (declaration, work)
+            for work in works
+            if work.session_id in self._marks
+            for declaration in self._declarations(work)
+            if (work.session_id, declaration.run_id) not in self.memory.sources
+        ]
+        # In one order everywhere: two writers that create the same runs must not wait for each other.
+        for declaration, work in sorted(pending, key=lambda item: item[0].run_id):
+            self._ensure(declaration, work)
+
+    def _declarations(self, work: SessionWork) -> Iterator[metrics_pb2.RunDeclaration]:
+        if work.open:
+            yield from work.open.runs
+        yield from work.declarations
+        if self.memory.failed:
+            again = (self.memory.failed.get((work.session_id, run_id)) for run_id in work.run_ids)
+            yield from (item for item in again if item is not None)
+
+    def _ensure(self, declaration: metrics_pb2.RunDeclaration, work: SessionWork) -> None:
+        pair = (work.session_id, declaration.run_id)
+        try:
+            ensure_run(self.connection, declaration, self.memory.ensure_experiment)
+        except Unavailable:
+            raise
+        except ServerError as error:
+            if not declaration.create and error.reason == "RESOURCE_DOES_NOT_EXIST":
+                return  # its creator may come later; points wait for it
+            if pair not in self.memory.failed:
+                self._outcome[id(work)].refused.append(refused_declaration(work, declaration.run_id, error))
+            self.failed[pair] = declaration
+        else:
+            self.arrived.add(pair)
+
+    def _hold_runs(self, works: Sequence[SessionWork]) -> None:
+        live = [work for work in works if work.session_id in self._marks]
+        pairs = {(work.session_id, item.run_id) for work in live for item in self._declarations(work)}
+        pairs |= {(work.session_id, unit.run_id) for work in live for unit in work.points}
+        changing = {
+            unit.run_id for work in live for unit in work.events if unit.event.WhichOneof("event") == "status"
+        }
+        self._number({pair for pair in pairs if pair not in self.memory.sources}, changing)
+        wanted = {work.run_id for work in self.works if isinstance(work, UnaryWork)}
+        wanted |= {run_id for work in works for run_id in work.run_ids} | {run_id for _, run_id in pairs}
+        self._runs = lock_runs(self.connection, wanted) if wanted else {}
+
+    def _number(self, pairs: set[SessionRun], changing: set[str]) -> None:
+        """Find or give source numbers; hold first, in order, the runs whose rows this commit will change."""
+        if not pairs and not changing:
+            return
+        runs = resolve(self.connection, {run_id for _, run_id in pairs} | changing)
+        wanted = {(session_id, runs[run_id].run): (session_id, run_id) for session_id, run_id in pairs if run_id in runs}
+        sources = sessions.read_sources(self.connection, wanted)
+        fresh = wanted.keys() - sources.keys()
+        change = {run for _, run in fresh} | {runs[run_id].run for run_id in changing if run_id in runs}
+        sessions.hold_for_change(self.connection, sorted(change))
+        sources |= sessions.number_sources(self.connection, fresh)
+        self.learned = {wanted[key]: source for key, source in sources.items() if key in wanted}
+
+    def _source(self, pair: SessionRun) -> int | None:
+        return self.learned.get(pair, self.memory.sources.get(pair))
+
+    def _judge(self, work: SessionWork, units: list[Unit]) -> Outcome | ServerError:
+        """Decide about a session's work; add to `units` what is to be applied."""
+        outcome = self._outcome[id(work)]
+        mark = self._marks.get(work.session_id)
+        if mark is None:
+            return SessionExpired(
+                f"session {work.session_id} is unknown and does not start at 0: it was not used for 30 days, or "
+                "another server has it; keep the journal and begin a new session"
+            )
+        outcome.next_sequence = mark
+        outcome.opened = work.open is not None
+        for item in self._declarations(work) if work.open else ():
+            if source := self._source((work.session_id, item.run_id)):
+                outcome.sources[item.run_id] = source
+        if not work.count:
+            return outcome
+        verdict = sessions.verdict(work.first, work.count, mark)
+        if verdict is Verdict.GAP:
+            outcome.opened = True
+        elif verdict is Verdict.RESEND:
+            outcome.refused += work.unsure.refused if work.unsure else self._refused_before(work)
+        elif missing := self._awaited(work):
+            outcome.waits_for = missing
+        else:
+            outcome.next_sequence = self._marks[work.session_id] = work.first + work.count
+            units += self._admit(work)
+        return outcome
+
+    def _awaited(self, work: SessionWork) -> str | None:
+        for run_id in sorted(work.run_ids):
+            pair = (work.session_id, run_id)
+            if run_id in self._runs:
+                self.arrived.add(pair)
+            elif pair in self.failed or self.memory.waits(pair):
+                return run_id
+        return None
+
+    def _admit(self, work: SessionWork) -> list[Unit]:
+        good: list[Unit] = []
+        for unit in (*work.points, *work.events):
+            error = reason_to_refuse(unit, self._runs)
+            if error:
+                self._refuse(unit, error)
+            else:
+                good.append(unit)
+        return good
+
+    def _refuse(self, unit: Unit, error: ServerError) -> None:
+        self._outcome[id(unit.work)].refused.append(refusal(unit, error))
+
+    def _refused_before(self, work: SessionWork) -> list[metrics_pb2.RefusedUnit]:
+        """Return what of a committed batch was refused: the first answer may have been lost on its way."""
+        units = (*work.points, *work.events)
+        found = [(unit, error) for unit in units if (error := reason_to_refuse(unit, self._runs))]
+        bad = {id(unit) for unit, _ in found}
+        points = [unit for unit in work.points if id(unit) not in bad]
+        others = [unit for unit in work.events if id(unit) not in bad]
+        found += collect_session(points, self._runs, _AnySource())[1]
+        found += events.changed_params(self.connection, others, self._runs)
+        return [refusal(unit, error) for unit, error in found]
+
+    def _check(self, work: UnaryWork, unary: list[tuple[UnaryWork, RunKey]]) -> ServerError | None:
+        if work.run_id not in self._runs:
+            return run_not_found(work.run_id)
+        try:
+            unary.append((work, require_active(self._runs[work.run_id])))
+        except ServerError as error:
+            return error
+        return None
+
+    def _apply(self, units: list[Unit], unary: list[tuple[UnaryWork, RunKey]]) -> None:
+        if not self.careful:
+            self._write(units, unary)
+            return
+        self._write([], unary)
+        for unit in units:
+            try:
+                with self.connection.begin_nested():
+                    self._write([unit], [])
+            except Exception as error:  # whatever it is, the rest of the batch is not at fault
+                if is_transient(error) or isinstance(error, WorkFailed):
+                    raise
+                logger.error("unit of run %s refused by the database", unit.run_id, exc_info=error)
+                self._refuse(unit, Internal("the database does not take this; the server's log says why"))
+
+    def _write(self, units: Sequence[Unit], unary: Sequence[tuple[UnaryWork, RunKey]]) -> None:
+        others = [unit for unit in units if isinstance(unit, EventUnit)]
+        if others or unary:
+            refused, guilty = events.write(self.connection, others, unary, self._runs)
+            for work, error in guilty:
+                raise WorkFailed(work, error)
+            for unit, error in refused:
+                self._refuse(unit, error)
+        points = [unit for unit in units if isinstance(unit, PointsUnit)]
+        parts, bad = collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources)) if points else ([], [])
+        for wrong, error in bad:
+            self._refuse(wrong, error)
+        self._store(parts + collect_unary(unary))
+
+    def _store(self, parts: Sequence[PartPoints]) -> None:
+        if not parts:
+            return
+        rows = [SegmentRow(item.part, len(item.points), encode(item.points)) for item in parts]
+        self.memory.storage.write_segments(self.connection, rows)
+        latest.add(
+            self.connection,
+            latest.combine(
+                row
+                for item in parts
+                for row in latest.rows_of(item.part.run, item.experiment, summarise(item.points))
+            ),
+        )
+
+    def _move(self, works: Sequence[SessionWork]) -> None:
+        moves = {key: (found, self._marks[key]) for key, found in self._found.items() if self._marks[key] != found}
+        sessions.compare_and_set(self.connection, moves)
+        if opened := {work.session_id for work in works if work.open} & self._found.keys() - moves.keys():
+            sessions.touch(self.connection, opened)
+        if closed := {work.session_id for work in works if work.close} & self._found.keys():
+            sessions.close(self.connection, closed)
+
+
+class _AnySource(dict[SessionRun, int]):
+    def __missing__(self, key: SessionRun) -> int:
+        return 0

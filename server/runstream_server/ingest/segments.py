@@ -1,0 +1,72 @@
+"""L0 segments: all series of one run and source from one commit, packed cheaply in one row.
+
+    version 1 | keys | counts | step | timestamp | value
+
+Packing must not slow a commit down, so integers are stored as narrow differences and values as they are,
+as float32 where that loses nothing, or once when they are all the same. The compactor packs them for good.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runstream_server.ingest import ints, keys
+from runstream_server.ingest.points import Points
+from runstream_server.ingest.wire import Floats
+
+VERSION = 1
+
+_ONE, _SINGLE, _DOUBLE = 0, 1, 2
+_PROBE = 16
+
+
+def encode(points: Points) -> bytes:
+    """Return points as the bytes of a segment; order within a key is kept."""
+    starts = points.starts
+    return b"".join(
+        (
+            bytes([VERSION]),
+            keys.encode(points.keys),
+            ints.encode(points.counts),
+            ints.encode_grouped(points.step, starts),
+            ints.encode_grouped(points.timestamp, starts),
+            _encode_values(points.value),
+        )
+    )
+
+
+def decode(data: bytes | memoryview) -> Points:
+    """Return the points of a segment. Raises: ValueError for an unknown version."""
+    view = memoryview(data)
+    if view[0] != VERSION:
+        raise ValueError(f"unknown segment version {view[0]}")
+    names, view = keys.decode(view[1:])
+    counts, view = ints.decode(view, len(names))
+    size = int(counts.sum())
+    step, view = ints.decode(view, size, counts)
+    timestamp, view = ints.decode(view, size, counts)
+    return Points(names, counts, step, timestamp, _decode_values(view, size))
+
+
+def _encode_values(value: Floats) -> bytes:
+    bits = value.view(np.int64)
+    if bits[0] == bits[-1] and bool((bits == bits[0]).all()):
+        return bytes([_ONE]) + value[:1].tobytes()
+    if _exact_single(value[:_PROBE]) and _exact_single(value):
+        return bytes([_SINGLE]) + value.astype(np.float32).tobytes()
+    return bytes([_DOUBLE]) + value.tobytes()
+
+
+def _exact_single(value: Floats) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = value.astype(np.float32).astype(np.float64)
+    return bool((back.view(np.int64) == value.view(np.int64)).all())
+
+
+def _decode_values(data: memoryview, size: int) -> Floats:
+    kind, body = data[0], data[1:]
+    if kind == _ONE:
+        return np.full(size, np.frombuffer(body[:8], np.int64)[0]).view(np.float64)
+    if kind == _SINGLE:
+        return np.frombuffer(body[: 4 * size], np.float32).astype(np.float64)
+    return np.frombuffer(body[: 8 * size], np.float64)

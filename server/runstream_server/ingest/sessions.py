@@ -1,0 +1,170 @@
+"""Sessions and their watermarks: what makes a resend harmless.
+
+A watermark is the first sequence not yet committed. It is compared and set in the transaction that commits
+the points, with the session's row locked, so two senders or replicas with one session cannot both apply a
+batch. Rows are locked in order of id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import Enum
+
+import sqlalchemy as sa
+
+from runstream.v1 import metrics_pb2
+from runstream_server.errors import Unavailable
+from runstream_server.ingest.clock import now
+from runstream_server.store.bulk import among, insert
+from runstream_server.store.tables import run_sources, runs, sessions
+
+EXPIRY_MS = 30 * 24 * 3600 * 1000
+"""Sessions are removed this long after their last use."""
+
+
+class Verdict(Enum):
+    """What to do with a batch, given the watermark."""
+
+    APPLY = "apply"
+    """It starts at the watermark."""
+    RESEND = "resend"
+    """All of it is committed already."""
+    GAP = "gap"
+    """It starts elsewhere; the client goes on from the watermark."""
+
+
+def verdict(first: int, count: int, watermark: int) -> Verdict:
+    """Return what to do with the batch that covers sequences [first, first + count)."""
+    if first == watermark:
+        return Verdict.APPLY
+    return Verdict.RESEND if first + count <= watermark else Verdict.GAP
+
+
+def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) -> None:
+    """Add sessions that begin at sequence 0; those that exist stay as they are."""
+    rows = [
+        {
+            "session_id": item.session_id,
+            "next_sequence": 0,
+            "host": item.host,
+            "rank": item.rank if item.HasField("rank") else None,
+            "client_version": item.client_version,
+        }
+        for item in opens
+        if item.next_sequence == 0
+    ]
+    if rows:
+        rows = list({row["session_id"]: row for row in rows}.values())
+        rows.sort(key=lambda row: str(row["session_id"]))
+        statement = insert(connection, sessions).values(creation_time=now(connection), last_used_time=now(connection))
+        connection.execute(statement.on_conflict_do_nothing(), rows)
+
+
+def lock(connection: sa.Connection, session_ids: Collection[str]) -> dict[str, int]:
+    """Lock the sessions that exist, in order of id, and return their watermarks."""
+    if not session_ids:
+        return {}
+    query = (
+        sa.select(sessions.c.session_id, sessions.c.next_sequence)
+        .where(among(connection, sessions.c.session_id, sorted(session_ids)))
+        .order_by(sessions.c.session_id)
+        .with_for_update()
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def compare_and_set(connection: sa.Connection, moves: Mapping[str, tuple[int, int]]) -> None:
+    """Move watermarks: session id -> (where it was found, where it goes).
+
+    Raises: Unavailable when a watermark is not where it was found; the transaction must be rolled back.
+    """
+    table = sessions.c
+    statement = (
+        sa.update(sessions)
+        .where(table.session_id == sa.bindparam("id"), table.next_sequence == sa.bindparam("found"))
+        .values(next_sequence=sa.bindparam("goes"), last_used_time=now(connection), closed=False)
+    )
+    rows = [{"id": key, "found": found, "goes": goes} for key, (found, goes) in sorted(moves.items())]
+    for row in rows:
+        if connection.execute(statement, row).rowcount != 1:
+            raise Unavailable("the session moved under the writer; it is tried again")
+
+
+def close(connection: sa.Connection, session_ids: Collection[str]) -> None:
+    """Note that sessions delivered everything."""
+    connection.execute(
+        sa.update(sessions).where(among(connection, sessions.c.session_id, sorted(session_ids))).values(closed=True)
+    )
+
+
+def touch(connection: sa.Connection, session_ids: Collection[str]) -> None:
+    """Note that sessions are in use."""
+    held = lock(connection, session_ids)
+    connection.execute(
+        sa.update(sessions)
+        .where(among(connection, sessions.c.session_id, sorted(held)))
+        .values(last_used_time=now(connection))
+    )
+
+
+def remove_expired(connection: sa.Connection, limit: int = 1000) -> int:
+    """Remove up to `limit` sessions that were not used for 30 days and return how many."""
+    expired = (
+        sa.select(sessions.c.session_id)
+        .where(sessions.c.last_used_time < now(connection) - EXPIRY_MS)
+        .order_by(sessions.c.session_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(connection.scalars(expired))
+    if ids:
+        connection.execute(sa.delete(sessions).where(among(connection, sessions.c.session_id, ids)))
+    return len(ids)
+
+
+SourceKey = tuple[str, int]
+"""Session id and internal key of a run."""
+
+
+def read_sources(connection: sa.Connection, keys: Collection[SourceKey]) -> dict[SourceKey, int]:
+    """Return the source numbers that exist among (session, run)."""
+    if not keys:
+        return {}
+    table = run_sources.c
+    query = sa.select(table.session_id, table.run, table.source).where(
+        among(connection, table.session_id, sorted({key[0] for key in keys})),
+        among(connection, table.run, sorted({key[1] for key in keys})),
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def number_sources(connection: sa.Connection, keys: Collection[SourceKey]) -> dict[SourceKey, int]:
+    """Give each (session, run) the run's next source number; the caller holds the sessions and the runs."""
+    given: dict[SourceKey, int] = {}
+    for session_id, run in sorted(keys, key=lambda key: (key[1], key[0])):
+        source = connection.scalar(
+            sa.update(runs)
+            .where(runs.c.id == run)
+            .values(last_source=runs.c.last_source + 1)
+            .returning(runs.c.last_source)
+        )
+        if source is None:  # removed for good meanwhile
+            continue
+        who = sa.select(
+            sa.literal(run), sa.literal(source), sessions.c.session_id, sessions.c.host, sessions.c.rank
+        ).where(sessions.c.session_id == session_id)
+        columns = ["run", "source", "session_id", "host", "rank"]
+        connection.execute(sa.insert(run_sources).from_select(columns, who))
+        given[session_id, run] = source
+    return given
+
+
+def hold_for_change(connection: sa.Connection, keys: Sequence[int]) -> None:
+    """Lock rows of runs that this transaction will change, in order of key."""
+    if keys and connection.dialect.name != "sqlite":
+        connection.execute(
+            sa.select(runs.c.id)
+            .where(among(connection, runs.c.id, sorted(keys)))
+            .order_by(runs.c.id)
+            .with_for_update(key_share=True)
+        )

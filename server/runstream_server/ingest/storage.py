@@ -1,0 +1,144 @@
+"""Rows of segments and chunks: written by the commit and the compactor.
+
+PostgreSQL takes them by binary COPY, which moves large values without a detour; SQLite by INSERT.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from runstream_server.ingest.chunks import Chunk
+from runstream_server.store.tables import ID_BLOCK, chunks, segments
+
+_SEGMENT_COLUMNS = [column.name for column in segments.columns]
+_CHUNK_COLUMNS = [column.name for column in chunks.columns]
+_TYPES = {"run": "int8", "id": "int8", "source": "int4", "generation": "int4", "n": "int4", "data": "bytea"}
+_TYPES |= {"min_step": "int8", "max_step": "int8", "summaries": "bytea", "first_key": "text", "last_key": "text"}
+
+
+class Part(NamedTuple):
+    """Points of one run that lie together: what a segment and a chunk have in common."""
+
+    run: int
+    """Internal key of the run."""
+    source: int
+    """Who wrote them."""
+    generation: int
+    """Generation of the run they were written in."""
+
+
+class SegmentRow(NamedTuple):
+    """A segment to be stored."""
+
+    part: Part
+    n: int
+    data: bytes
+
+
+class Ids:
+    """Hands out row ids of one sequence, a block of ID_BLOCK for each look at the database; thread-safe.
+
+    A block that is not used up is lost, which leaves gaps and harms nothing.
+    """
+
+    def __init__(self, sequence: str) -> None:
+        self._sequence = sequence
+        self._free = range(0)
+        self._lock = threading.Lock()
+
+    def take(self, connection: sa.Connection, count: int) -> list[int]:
+        """Return `count` ids that no one else gets."""
+        ids: list[int] = []
+        with self._lock:
+            while len(ids) < count:
+                if not self._free:
+                    first = connection.scalar(sa.text("SELECT nextval(:name)"), {"name": self._sequence})
+                    self._free = range(int(first or 0), int(first or 0) + ID_BLOCK)
+                some = min(count - len(ids), len(self._free))
+                ids += self._free[:some]
+                self._free = self._free[some:]
+        return ids
+
+
+class Storage:
+    """Writes segments and chunks of one database."""
+
+    def __init__(self) -> None:
+        self._segment_ids = Ids("segment_ids")
+        self._chunk_ids = Ids("chunk_ids")
+
+    def write_segments(self, connection: sa.Connection, rows: Sequence[SegmentRow]) -> None:
+        """Insert segments."""
+        if connection.dialect.name == "sqlite":
+            ids = _next_ids(connection, segments, [row.part.run for row in rows])
+        else:
+            ids = self._segment_ids.take(connection, len(rows))
+        tuples = [
+            (row.part.run, id_, row.part.source, row.part.generation, row.n, row.data)
+            for id_, row in zip(ids, rows, strict=True)
+        ]
+        _insert(connection, segments.name, _SEGMENT_COLUMNS, tuples)
+
+    def write_chunks(self, connection: sa.Connection, part: Part, rows: Sequence[Chunk]) -> None:
+        """Insert chunks of one part."""
+        if connection.dialect.name == "sqlite":
+            ids = _next_ids(connection, chunks, [part.run] * len(rows))
+        else:
+            ids = self._chunk_ids.take(connection, len(rows))
+        tuples = [
+            (
+                part.run,
+                id_,
+                part.source,
+                part.generation,
+                row.first_key,
+                row.last_key,
+                row.n,
+                row.min_step,
+                row.max_step,
+                row.summaries,
+                row.data,
+            )
+            for id_, row in zip(ids, rows, strict=True)
+        ]
+        _insert(connection, chunks.name, _CHUNK_COLUMNS, tuples)
+
+
+def _next_ids(connection: sa.Connection, table: sa.Table, runs: Sequence[int]) -> list[int]:
+    # SQLite has one writer at a time, so the greatest id of a run cannot change under us.
+    last: dict[int, int] = {}
+    ids = []
+    for run in runs:
+        if run not in last:
+            query = sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0)).where(table.c.run == run)
+            last[run] = int(connection.scalar(query) or 0)
+        last[run] += 1
+        ids.append(last[run])
+    return ids
+
+
+def _insert(
+    connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    names = ", ".join(columns)
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(columns))
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(rows))
+        return
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    try:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types([_TYPES[column] for column in columns])
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise exc.DBAPIError("COPY", None, error, connection_invalidated=raw.closed) from error

@@ -1,0 +1,159 @@
+"""What is asked of the writer, and what it answers.
+
+    SessionWork   frames of a stream or of AppendMetrics: open, batch, close; exactly once
+    UnaryWork     LogBatch and LogMetric: all or nothing, source 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.errors import InvalidArgument, ServerError
+from runstream_server.ingest.wire import RawColumns, raw_columns
+from runstream_server.validation import check_key
+
+MAX_SERIES = 100_000
+"""Series numbers of one session are below this."""
+
+
+class Dictionary:
+    """Series numbers of one session as one stream told them: number -> (run id, key)."""
+
+    __slots__ = ("_entries", "refused")
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[str, str]] = {}
+        self.refused: dict[int, str] = {}
+        """Numbers whose key breaks a rule, with the reason."""
+
+    def add(self, entries: Sequence[metrics_pb2.SeriesEntry]) -> None:
+        """Take in entries; a repetition is fine. Raises: InvalidArgument when a number changes its meaning."""
+        for entry in entries:
+            number, meaning = entry.series, (entry.run_id, entry.key)
+            known = self._entries.get(number)
+            if known == meaning:
+                continue
+            if known is not None:
+                raise InvalidArgument(f"series {number} already has another meaning", field="dictionary")
+            if number >= MAX_SERIES:
+                raise InvalidArgument(
+                    f"series {number} is not below {MAX_SERIES}; begin a new session", field="dictionary"
+                )
+            try:
+                check_key(entry.key, "key")
+            except InvalidArgument as error:
+                self.refused[number] = error.message
+            self._entries[number] = meaning
+
+    def key_of(self, number: int, run_id: str) -> str | None:
+        """Return the key of a series of the run, or None when the number is not one of its series."""
+        entry = self._entries.get(number)
+        return entry[1] if entry and entry[0] == run_id and number not in self.refused else None
+
+
+@dataclass(slots=True)
+class PointsUnit:
+    """One run's points of one batch: applied or refused together."""
+
+    work: SessionWork
+    run_id: str
+    columns: RawColumns | None
+    """None when the columns differ in length."""
+
+
+@dataclass(slots=True)
+class EventUnit:
+    """One param, tag or status of one batch: applied or refused alone."""
+
+    work: SessionWork
+    run_id: str
+    event: metrics_pb2.RunEvent
+
+
+Unit = PointsUnit | EventUnit
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Where a session stands after its work."""
+
+    next_sequence: int = 0
+    """First sequence not yet committed."""
+    opened: bool = False
+    """Answer with SessionOpened: the work opened the session, or its batch did not start at the watermark."""
+    sources: dict[str, int] = field(default_factory=dict)
+    """Source number of each run declared."""
+    refused: list[metrics_pb2.RefusedUnit] = field(default_factory=list)
+    """Units of the batch that were refused."""
+    waits_for: str | None = None
+    """Run id that does not exist yet: nothing was applied, the client sends again later."""
+
+
+@dataclass(slots=True)
+class SessionWork:
+    """Frames of one session, in this order: open, batch, close."""
+
+    session_id: str
+    dictionary: Dictionary
+    done: Callable[[Outcome | ServerError], None]
+    """Called once, in the event loop."""
+    open: metrics_pb2.OpenSession | None = None
+    first: int = 0
+    count: int = 0
+    """Range of sequences of the batch; 0 without one."""
+    declarations: Sequence[metrics_pb2.RunDeclaration] = ()
+    points: list[PointsUnit] = field(default_factory=list)
+    events: list[EventUnit] = field(default_factory=list)
+    close: bool = False
+    size: int = 500
+    """Bytes held in the queue, roughly."""
+    unsure: Outcome | None = None
+    """Answer of an attempt whose COMMIT may or may not have happened."""
+    cancelled: bool = False
+    """The caller is gone; only what does not matter any more may be dropped."""
+
+    @property
+    def run_ids(self) -> set[str]:
+        """Runs the batch writes to."""
+        return {unit.run_id for unit in self.points} | {unit.run_id for unit in self.events}
+
+    def take(self, batch: metrics_pb2.MetricBatch) -> None:
+        """Add a batch to this work. Raises: InvalidArgument when its frame breaks the protocol."""
+        if batch.session_id != self.session_id:
+            raise InvalidArgument("the batch names another session", field="session_id")
+        if not batch.count:
+            raise InvalidArgument("a batch covers at least one sequence", field="count")
+        if batch.first_sequence + batch.count >= 1 << 63:
+            raise InvalidArgument("sequences are below 2^63", field="first_sequence")
+        self.dictionary.add(batch.dictionary)
+        self.first, self.count = batch.first_sequence, batch.count
+        self.declarations = batch.declarations
+        for run in batch.runs:
+            if run.series or run.value or run.step or run.timestamp:
+                columns = raw_columns(run)
+                self.points.append(PointsUnit(self, run.run_id, columns))
+                self.size += 24 * len(run.value)
+            for event in run.events:
+                self.events.append(EventUnit(self, run.run_id, event))
+                self.size += 100 + event.ByteSize()
+
+
+@dataclass(slots=True)
+class UnaryWork:
+    """One LogBatch: metrics, params and tags of a run, checked; all or nothing."""
+
+    run_id: str
+    metrics: Sequence[metrics_pb2.Metric]
+    params: Sequence[runs_pb2.Param]
+    tags: Sequence[runs_pb2.RunTag]
+    done: Callable[[ServerError | None], None]
+    """Called once, in the event loop."""
+    size: int = 500
+    """Bytes held in the queue, roughly."""
+    cancelled: bool = False
+    """The caller is gone: what is not committed yet is dropped."""
+
+
+Work = SessionWork | UnaryWork

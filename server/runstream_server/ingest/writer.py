@@ -1,0 +1,150 @@
+"""The writer of metrics that services use: one per worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.errors import Exhausted, InvalidArgument, ServerError, Unavailable
+from runstream_server.ingest.batcher import Batcher
+from runstream_server.ingest.memory import Memory
+from runstream_server.ingest.work import Dictionary, Outcome, SessionWork, UnaryWork, Work
+from runstream_server.store.engine import Database
+from runstream_server.store.runs import EnsureExperiment
+
+QUEUE_BYTES = 64 << 20
+"""Default bound of the queue."""
+UNARY_TIMEOUT = 10.0
+"""Seconds a unary call waits for its commit, unless its own deadline is shorter."""
+T = TypeVar("T")
+_SESSION_ID = re.compile(r"[0-9a-fA-F-]{32,36}")
+
+
+class MetricWriter:
+    """Commits points, params, tags and status; when a call returns, what it took is durable and visible."""
+
+    def __init__(
+        self, db: Database, ensure_experiment: EnsureExperiment, *, queue_bytes: int = QUEUE_BYTES
+    ) -> None:
+        self.batcher = Batcher(db, Memory(ensure_experiment), queue_bytes=queue_bytes)
+        self.closing = asyncio.Event()
+        """Set when streams must end: they stop reading, acknowledge what they took, and go."""
+
+    def start(self) -> None:
+        """Start the writer's thread; call it in the event loop."""
+        self.batcher.start()
+
+    def begin_drain(self) -> None:
+        """Ask all streams to end."""
+        self.closing.set()
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Commit what is queued and end the thread; what does not succeed in `grace` seconds is UNAVAILABLE."""
+        self.begin_drain()
+        await self.batcher.stop(grace)
+
+    async def log_batch(
+        self,
+        run_id: str,
+        metrics: Sequence[metrics_pb2.Metric],
+        params: Sequence[runs_pb2.Param] = (),
+        tags: Sequence[runs_pb2.RunTag] = (),
+        *,
+        timeout: float = UNARY_TIMEOUT,
+    ) -> None:
+        """Write a checked batch to an active run, all or nothing, as source 0.
+
+        timeout: seconds. Raises: NotFound; InvalidArgument for a deleted run or a changed param; Exhausted
+        when the queue is full; Unavailable when the commit did not happen, or may have, within `timeout`.
+        """
+        if not (metrics or params or tags):
+            await self._check_run(run_id, timeout)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        size = 500 + 150 * len(metrics) + sum(200 + len(item.value) for item in (*params, *tags))
+        work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size)
+        await self._wait(work, future, timeout)
+
+    async def _check_run(self, run_id: str, timeout: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._wait(UnaryWork(run_id, (), (), (), _resolver(future)), future, timeout)
+
+    async def append(
+        self,
+        opened: metrics_pb2.OpenSession,
+        batch: metrics_pb2.MetricBatch | None,
+        *,
+        timeout: float = UNARY_TIMEOUT,
+    ) -> metrics_pb2.AppendMetricsResponse:
+        """Open a session and apply at most one batch, exactly once; return where it stands and what was refused.
+
+        timeout: seconds. Raises: InvalidArgument; SessionExpired; Exhausted; Unavailable, also while a run
+        that the batch names does not exist yet.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        work = open_work(opened, Dictionary(), _resolver(future))
+        if batch is not None:
+            work.take(batch)
+        outcome = await self._wait(work, future, timeout)
+        if outcome.waits_for:
+            raise Unavailable(f"run {outcome.waits_for} does not exist yet; retry in a moment")
+        response = metrics_pb2.AppendMetricsResponse(opened=opened_frame(work.session_id, outcome))
+        response.refused.extend(outcome.refused)
+        return response
+
+    async def _wait(self, work: Work, future: asyncio.Future[T], timeout: float) -> T:
+        if not self.batcher.try_put(work):
+            raise Exhausted("the server has more metrics in hand than it can commit; retry later", retry_after=1.0)
+        try:
+            return await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            raise Unavailable("the database cannot be reached right now; retry in a moment") from None
+        finally:
+            work.cancelled = True  # of no effect on what is committed
+
+
+def open_work(
+    opened: metrics_pb2.OpenSession, dictionary: Dictionary, done: Callable[[Outcome | ServerError], None]
+) -> SessionWork:
+    """Return the work of an Open frame. Raises: InvalidArgument when the frame breaks the protocol."""
+    check_session_id(opened.session_id)
+    if opened.next_sequence >= 1 << 63:
+        raise InvalidArgument("sequences are below 2^63", field="open.next_sequence")
+    dictionary.add(opened.dictionary)
+    size = 500 + 100 * len(opened.dictionary) + 300 * len(opened.runs)
+    return SessionWork(opened.session_id, dictionary, done, open=opened, size=size)
+
+
+def check_session_id(session_id: str) -> str:
+    """Return a session id. Raises: InvalidArgument unless it is a UUID in text."""
+    if not _SESSION_ID.fullmatch(session_id):
+        raise InvalidArgument("a session id is a UUID", field="session_id")
+    return session_id
+
+
+def opened_frame(session_id: str, outcome: Outcome) -> metrics_pb2.SessionOpened:
+    """Return where a session stands."""
+    return metrics_pb2.SessionOpened(
+        session_id=session_id,
+        next_sequence=outcome.next_sequence,
+        sources=[
+            metrics_pb2.RunSource(run_id=run_id, source=source) for run_id, source in sorted(outcome.sources.items())
+        ],
+        server_time=time.time_ns() // 1_000_000,
+    )
+
+
+def _resolver(future: asyncio.Future[Any]) -> Callable[[Any], None]:
+    def done(result: Any) -> None:
+        if future.done():
+            return
+        if isinstance(result, ServerError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return done

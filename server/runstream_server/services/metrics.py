@@ -1,0 +1,99 @@
+"""MetricService: takes metrics in and gives them back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from runstream.v1 import metrics_pb2, metrics_pb2_grpc
+from runstream_server import validation as v
+from runstream_server.context import Context
+from runstream_server.errors import InvalidArgument
+from runstream_server.ingest.stream import MetricStream
+from runstream_server.ingest.writer import UNARY_TIMEOUT
+
+
+class MetricService(metrics_pb2_grpc.MetricServiceServicer):
+    """Points of metrics."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def LogMetric(
+        self, request: metrics_pb2.LogMetricRequest, context: Any
+    ) -> metrics_pb2.LogMetricResponse:
+        """Log one point."""
+        run_id = v.pick_run_id(request.run_id, request.run_uuid)
+        v.require(request.key, "key")
+        for field in ("value", "timestamp"):
+            if not request.HasField(field):
+                raise v.missing(field)
+        v.check_metric(request.key, request.timestamp, request.step)
+        metric = metrics_pb2.Metric(
+            key=request.key, value=request.value, timestamp=request.timestamp, step=request.step
+        )
+        await self._context.metrics.log_batch(run_id, [metric], timeout=remaining(context))
+        return metrics_pb2.LogMetricResponse()
+
+    async def StreamMetrics(
+        self, request_iterator: AsyncIterator[metrics_pb2.StreamMetricsRequest], context: Any
+    ) -> AsyncIterator[metrics_pb2.StreamMetricsResponse]:
+        """Take in the journals of sessions."""
+        async for frame in MetricStream(self._context.metrics).run(request_iterator):
+            yield frame
+
+    async def AppendMetrics(
+        self, request: metrics_pb2.AppendMetricsRequest, context: Any
+    ) -> metrics_pb2.AppendMetricsResponse:
+        """Take in one batch of one session."""
+        if not request.HasField("open"):
+            raise v.missing("open")
+        batch = request.batch if request.HasField("batch") else None
+        return await self._context.metrics.append(request.open, batch, timeout=remaining(context))
+
+    async def GetMetricHistory(
+        self, request: metrics_pb2.GetMetricHistoryRequest, context: Any
+    ) -> metrics_pb2.GetMetricHistoryResponse:
+        """Return the points of one metric of one run."""
+        run_id = v.pick_run_id(request.run_id, request.run_uuid)
+        v.require(request.metric_key, "metric_key")
+        limit = MAX_HISTORY
+        if request.HasField("max_results"):
+            limit = v.check_max_results(request.max_results, MAX_HISTORY)
+        reader = self._context.reader
+        return await self._context.call(
+            reader.history, run_id, request.metric_key, request.page_token, limit
+        )
+
+    async def GetMetricSeries(
+        self, request: metrics_pb2.GetMetricSeriesRequest, context: Any
+    ) -> metrics_pb2.GetMetricSeriesResponse:
+        """Return many series in columns."""
+        for name, values in (("run_ids", request.run_ids), ("metric_keys", request.metric_keys)):
+            if not values:
+                raise v.missing(name)
+        for run_id in request.run_ids:
+            v.check_run_id(run_id, "run_ids")
+        if len(set(request.run_ids)) * len(set(request.metric_keys)) > MAX_SERIES:
+            raise InvalidArgument(
+                f"{len(request.run_ids)} runs and {len(request.metric_keys)} keys are more than {MAX_SERIES} "
+                "series; ask for fewer at once",
+                field="metric_keys",
+            )
+        if request.HasField("max_points"):
+            v.check_max_results(request.max_points, MAX_POINTS, "max_points")
+        return await self._context.call(self._context.reader.series, request)
+
+
+MAX_HISTORY = 25_000
+"""Points of one page of GetMetricHistory."""
+MAX_SERIES = 500
+"""Series of one call of GetMetricSeries."""
+MAX_POINTS = 100_000
+"""Buckets a series of GetMetricSeries."""
+
+
+def remaining(context: Any) -> float:
+    """Return the seconds a unary call may take: what its deadline leaves, at most UNARY_TIMEOUT."""
+    left = context.time_remaining() if hasattr(context, "time_remaining") else None
+    return UNARY_TIMEOUT if left is None else max(0.0, min(left - 0.1, UNARY_TIMEOUT))
