@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
+from runstream_server.store.filesystem import on_network
 
 logger = logging.getLogger("runstream.store")
 
@@ -42,9 +43,7 @@ class Database:
         self.url = sa.make_url(url)
         if self.url.get_backend_name() == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
-            self.engine = sa.create_engine(
-                self.url, pool_size=pool_size, max_overflow=0, pool_pre_ping=False, pool_timeout=30
-            )
+            self.engine = _postgresql_engine(self.url, pool_size)
         else:
             self.engine = _sqlite_engine(self.url, pool_size)
         self.dialect = self.engine.dialect.name
@@ -55,9 +54,7 @@ class Database:
         """Whether the store is SQLite."""
         return self.dialect == "sqlite"
 
-    def write(
-        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def write(self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(connection, …)` in one transaction and commit it; return what it returned.
 
         `work` may run several times and must not have effects outside the database.
@@ -66,9 +63,7 @@ class Database:
         """
         return self._run({"runstream_mode": "IMMEDIATE"}, work, *args, **kwargs)
 
-    def read(
-        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def read(self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(connection, …)` on one snapshot; return what it returned. Raises: as `write`."""
         options = {"runstream_mode": "DEFERRED"}
         if not self.is_sqlite:
@@ -86,10 +81,13 @@ class Database:
         while True:
             attempt += 1
             try:
-                with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                    return work(connection, *args, **kwargs)
+                with self.engine.connect().execution_options(**options) as connection:
+                    return _transaction(connection, work, *args, **kwargs)
             except ServerError:
                 raise
+            except _CommitLost as lost:
+                # Whether it happened is not known: doing it again could do it twice.
+                raise translate(lost.error) from lost.error
             except (exc.SQLAlchemyError, OSError) as error:
                 # A pooled connection that died while idle is not an outage: every one of them may be stale.
                 retry = lost_race(error) or is_disconnect(error)
@@ -101,6 +99,57 @@ class Database:
     def close(self) -> None:
         """Close every idle connection; the pool opens new ones when used again."""
         self.engine.dispose()
+
+
+class _CommitLost(Exception):
+    """Raised when the connection broke during COMMIT; `error` is what the driver raised."""
+
+    def __init__(self, error: exc.SQLAlchemyError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _transaction(
+    connection: sa.Connection,
+    work: Callable[Concatenate[sa.Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    transaction = connection.begin()
+    try:
+        result = work(connection, *args, **kwargs)
+    except BaseException:
+        transaction.rollback()
+        raise
+    try:
+        transaction.commit()
+    except exc.SQLAlchemyError as error:
+        if is_disconnect(error):
+            raise _CommitLost(error) from error
+        raise
+    return result
+
+
+# A dead network must not hold a thread for ever, nor a locked row the ones behind it.
+_NETWORK = {
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "application_name": "runstream",
+}
+
+
+def _postgresql_engine(url: sa.URL, pool_size: int) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        isolation_level="READ COMMITTED",
+        connect_args={name: value for name, value in _NETWORK.items() if name not in url.query},
+    )
 
 
 def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
@@ -116,7 +165,7 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see below
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _set_journal_mode(cursor, url.database or "")
         cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives power loss
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL; ILIKE lowers both sides
@@ -128,6 +177,20 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _set_journal_mode(cursor: sqlite3.Cursor, path: str) -> None:
+    """Switch to WAL, which needs shared memory and therefore a local disk."""
+    wanted = "delete" if on_network(path) else "wal"
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1000
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
+        try:
+            cursor.execute(f"PRAGMA journal_mode = {wanted}")
+        except sqlite3.OperationalError:
+            # The switch does not wait for other openers by itself as statements do.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0, 0.02))
 
 
 def lost_race(error: BaseException) -> bool:

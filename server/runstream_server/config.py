@@ -1,0 +1,289 @@
+"""Settings of the server: arguments win over the environment, the environment over defaults.
+
+Settings            frozen; one field a setting, and the only place that says default, unit and help
+SETTINGS            the same as rows, from which docs/settings.md and `runstream server --help` are made
+Settings.from_args  what the command line and the embedded server call
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+logger = logging.getLogger("runstream.config")
+
+DEFAULT_FOLDER = "./runstream-data"
+MIB = 1 << 20
+
+
+class SettingError(ValueError):
+    """Raised when a setting has a value that cannot be used; the message names it as an argument."""
+
+
+def _setting(default: Any, help: str, *, unit: str = "", also: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "unit": unit, "also": also})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one server runs; build it with `Settings.from_args`."""
+
+    host: str = _setting(
+        "127.0.0.1",
+        "Address to listen on; others than loopback need insecure_no_auth until users are set up.",
+    )
+    port: int = _setting(5000, "HTTP port; 0 takes a free one.")
+    grpc_port: int = _setting(5001, "gRPC port; 0 takes a free one.")
+    backend_store_uri: str = _setting(
+        DEFAULT_FOLDER,
+        "Where metadata and metrics lie: postgresql://…, sqlite:///PATH, or a folder for an embedded store.",
+    )
+    artifacts_destination: str | None = _setting(
+        None,
+        "Where the server keeps artifacts: a folder or s3://BUCKET/PREFIX; default `artifacts` beside the "
+        "SQLite store, `./runstream-data/artifacts` with PostgreSQL.",
+    )
+    default_artifact_root: str | None = _setting(
+        None,
+        "Root of artifact locations of new experiments, which clients then reach themselves, e.g. "
+        "s3://BUCKET/PREFIX; default: through the server (mlflow-artifacts:/).",
+    )
+    serve_artifacts: bool = _setting(True, "Whether clients may send and fetch artifacts through the server.")
+    artifacts_only: bool = _setting(False, "Serve artifacts and nothing else.")
+    allowed_artifact_stores: tuple[str, ...] = _setting(
+        (),
+        "Locations, comma-separated, inside which clients may choose an artifact location or model source.",
+    )
+    s3_endpoint_url: str | None = _setting(
+        None, "Endpoint of the S3 store, e.g. http://minio:9000.", also=("MLFLOW_S3_ENDPOINT_URL",)
+    )
+    static_prefix: str = _setting("", "Path below which the HTTP port answers, e.g. /runstream.")
+    registry_store_uri: str | None = _setting(
+        None, "Where the model registry lies; must equal backend_store_uri, which is the default."
+    )
+    workers: int = _setting(1, "Server processes that share both ports; more than one needs PostgreSQL.")
+    insecure_no_auth: bool = _setting(
+        False, "Listen on a non-loopback address although everybody who reaches it may do everything."
+    )
+    max_message_bytes: int = _setting(32 * MIB, "Largest gRPC message.", unit="bytes")
+    max_body_bytes: int = _setting(32 * MIB, "Largest HTTP body, artifacts excepted.", unit="bytes")
+    queue_bytes: int = _setting(
+        64 * MIB, "Points a worker holds before it asks clients to slow down.", unit="bytes"
+    )
+    pool_size: int = _setting(
+        8, "Database connections of a worker; pool_size x workers + 10 must not exceed max_connections."
+    )
+    threads: int = _setting(16, "Threads of a worker for calls of the database and of the artifact store.")
+    call_timeout: float = _setting(
+        60.0, "Deadline of a unary call that brings none of its own.", unit="seconds"
+    )
+    database_timeout: float = _setting(
+        60.0, "How long a server waits at start for a database it cannot reach.", unit="seconds"
+    )
+    drain_timeout: float = _setting(
+        30.0, "How long a server that was told to stop lets calls finish.", unit="seconds"
+    )
+    log_level: str = _setting("INFO", "Least level of log lines: DEBUG, INFO, WARNING or ERROR.")
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_binding()
+        prefix = self.static_prefix
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise SettingError(f"static_prefix {prefix!r} must begin with / and not end with it")
+        if self.registry_store_uri not in (None, "", self.backend_store_uri):
+            raise SettingError(
+                "registry_store_uri must equal backend_store_uri: model versions refer to runs of the same "
+                "database; leave it out"
+            )
+        if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingError(f"log_level {self.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+
+    def _check_ranges(self) -> None:
+        for name in ("port", "grpc_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise SettingError(f"{name} {getattr(self, name)} is not a port; take 0 to 65535")
+        if self.port == self.grpc_port and self.port:
+            raise SettingError(f"port and grpc_port are both {self.port}; HTTP and gRPC need one each")
+        for name in ("workers", "pool_size", "threads"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1")
+        for name in ("max_message_bytes", "max_body_bytes", "queue_bytes"):
+            if not 1 << 10 <= getattr(self, name) < 1 << 31:
+                raise SettingError(f"{name} must be from 1 KiB to 2 GiB")
+        for name in ("call_timeout", "database_timeout", "drain_timeout"):
+            if not 0 <= getattr(self, name) <= 86_400:
+                raise SettingError(f"{name} must be from 0 to 86400 seconds")
+
+    def _check_binding(self) -> None:
+        if not is_loopback(self.host) and not self.insecure_no_auth:
+            raise SettingError(
+                f"refusing to listen on {self.host}, which other machines can reach, without authentication; "
+                "pass --insecure-no-auth to do it all the same"
+            )
+
+    @staticmethod
+    def from_args(environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:
+        """Return the settings from arguments (those not None), else RUNSTREAM_* variables, else defaults.
+
+        Raises: SettingError naming the argument or variable.
+        """
+        environ = os.environ if environ is None else environ
+        values = {row.name: row.read(environ) for row in SETTINGS}
+        values = {name: value for name, value in values.items() if value is not None}
+        return Settings(**(values | {k: v for k, v in overrides.items() if v is not None}))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table of settings."""
+
+    name: str
+    """Field of Settings; `--name` with dashes on the command line."""
+    default: Any
+    """Value when nothing is said; None when it follows from other settings."""
+    unit: str
+    """Unit of a number, or empty."""
+    help: str
+    """One sentence."""
+    variables: tuple[str, ...]
+    """Environment variables; the first that is set and not empty wins."""
+    parse: Callable[[str], Any]
+    """Text to value; raises ValueError with what it should be."""
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """Return the value from the environment, None when it is not set. Raises: SettingError."""
+        for variable in self.variables:
+            text = environ.get(variable, "").strip()
+            if not text or injected(variable, text):
+                continue
+            try:
+                return self.parse(text)
+            except ValueError as error:
+                raise SettingError(f"{variable}={text!r}: {error}") from None
+        return None
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+        raise ValueError("it must be a whole number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("it must be a number") from None
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("it must be true or false")
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    str: str,
+    str | None: str,
+    int: _integer,
+    float: _number,
+    bool: _flag,
+    tuple[str, ...]: _list,
+}
+
+
+def _rows() -> tuple[Setting, ...]:
+    types = get_type_hints(Settings)
+    return tuple(
+        Setting(
+            row.name,
+            row.default,
+            row.metadata["unit"],
+            row.metadata["help"],
+            (f"RUNSTREAM_{row.name.upper()}", *row.metadata["also"]),
+            _PARSERS[types[row.name]],
+        )
+        for row in fields(Settings)
+    )
+
+
+SETTINGS = _rows()
+"""All settings in the order of the documentation."""
+
+CLIENT_VARIABLES = frozenset(
+    f"RUNSTREAM_{name}"
+    for name in [
+        "TRACKING_URI",
+        "REGISTRY_URI",
+        "OFFLINE",
+        "STATE_DIR",
+        "SENDER",
+        "TIMEOUT",
+        "START_TIMEOUT",
+        "EXIT_TIMEOUT",
+        "SPOOL_LIMIT",
+        "JOURNAL_LIMIT",
+        "SENDER_LINGER",
+        "CACHE",
+        "RANK",
+        "CA_FILE",
+        "CLIENT_CERT_FILE",
+        "TRACKING_TOKEN",
+        "TRACKING_USERNAME",
+        "TRACKING_PASSWORD",
+        "EXPERIMENT_NAME",
+        "EXPERIMENT_ID",
+        "RUN_ID",
+    ]
+)
+"""Variables of the client, which a server finds in the same environment and does not warn about."""
+
+# A Kubernetes service named runstream (or runstream-grpc) puts these into every container beside it.
+_KUBERNETES = re.compile(
+    r"RUNSTREAM(_\w+)?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
+_LINK = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+
+
+def injected(variable: str, text: str) -> bool:
+    """Whether Kubernetes put this variable there, as RUNSTREAM_PORT=tcp://10.0.0.1:5000."""
+    return bool(_KUBERNETES.fullmatch(variable) or (variable.endswith("_PORT") and _LINK.match(text)))
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the RUNSTREAM_* variables that mean nothing to a server or a client, in order."""
+    known = {variable for row in SETTINGS for variable in row.variables} | CLIENT_VARIABLES
+    return sorted(
+        name
+        for name, text in environ.items()
+        if name.startswith("RUNSTREAM_")
+        and name not in known
+        and not name.startswith("RUNSTREAM_TEST_")
+        and not injected(name, text)
+    )
+
+
+def warn_of_unknown_variables(environ: Mapping[str, str] | None = None) -> None:
+    """Log a warning for every RUNSTREAM_* variable that nothing reads: a typing mistake is not silent."""
+    for name in unknown_variables(os.environ if environ is None else environ):
+        logger.warning("%s is not a setting and is ignored; docs/settings.md lists them", name)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
