@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from runstream.v1 import registry_pb2
+from runstream_server.artifacts.locations import LocationSettings
 from runstream_server.errors import InvalidArgument
 from runstream_server.search.prompts import IS_PROMPT_TAG
 from runstream_server.store.bulk import insert
@@ -17,7 +18,7 @@ from runstream_server.store.registry_reader import (
     version_by_alias,
 )
 from runstream_server.store.runs import now_ms
-from runstream_server.store.sources import PROMPT_SOURCES, CheckLocation, Resolved, resolve_source
+from runstream_server.store.sources import PROMPT_SOURCES, Resolved, canonical, resolve_source
 from runstream_server.store.tables import (
     model_version_tags,
     model_versions,
@@ -33,14 +34,14 @@ _ACTIVE_STAGES = ("Staging", "Production")
 def create(
     connection: sa.Connection,
     request: registry_pb2.CreateModelVersionRequest,
-    check_location: CheckLocation,
+    settings: LocationSettings,
 ) -> registry_pb2.ModelVersion:
     """Insert the next version of a model.
 
     Raises: NotFound for an unknown model, run or source version; InvalidArgument for a bad source.
     """
     tags = {tag.key: tag.value for tag in request.tags}
-    resolved = _resolve(connection, request, tags, check_location)
+    resolved = _resolve(connection, request, tags, settings)
     row = find_model(connection, request.name, lock=True)
     version, now = row.last_version + 1, now_ms()
     connection.execute(
@@ -78,10 +79,10 @@ def _resolve(
     connection: sa.Connection,
     request: registry_pb2.CreateModelVersionRequest,
     tags: Mapping[str, str],
-    check_location: CheckLocation,
+    settings: LocationSettings,
 ) -> Resolved:
     if tags.get(IS_PROMPT_TAG, "").lower() != "true":
-        return resolve_source(connection, request.source, request.run_id, check_location)
+        return resolve_source(connection, request.source, request.run_id, settings)
     if request.source not in PROMPT_SOURCES:
         raise InvalidArgument(
             f"Invalid prompt source: {shorten(request.source)}. A prompt has no files; use dummy-source.",
@@ -177,7 +178,7 @@ def delete_tag(connection: sa.Connection, name: str, version: int, key: str) -> 
 
 def any_at(connection: sa.Connection, location: str) -> bool:
     """Whether files of any version lie at `location`, above it or below it."""
-    location = location.rstrip("/")
+    location = canonical(location)
     parts = location.split("/")
     above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     column = model_versions.c.storage_location

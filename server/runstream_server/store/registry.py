@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runstream.v1 import registry_pb2
+from runstream_server.artifacts.locations import LocationSettings
 from runstream_server.search.paging import Pager
 from runstream_server.store import model_versions, registered_models, registry_search
 from runstream_server.store.engine import Database
 from runstream_server.store.registry_reader import canonical_stage
-from runstream_server.store.sources import CheckLocation
 
 
 class RegistryStore:
     """The model registry in a database."""
 
-    def __init__(self, db: Database, check_location: CheckLocation) -> None:
-        """check_location: raises InvalidArgument for a location outside the server's stores."""
+    def __init__(self, db: Database, settings: LocationSettings) -> None:
+        """settings: which locations a source may name."""
         self.db = db
         self.pager = Pager(db)
-        self.check_location = check_location
+        self.settings = settings
 
     def create_registered_model(
         self, name: str, tags: Sequence[registry_pb2.RegisteredModelTag] = (), description: str = ""
@@ -90,7 +90,7 @@ class RegistryStore:
         Raises: NotFound for an unknown model, run or source version; InvalidArgument for a source outside
         the server's stores or the given run.
         """
-        return self.db.write(model_versions.create, request, self.check_location)
+        return self.db.write(model_versions.create, request, self.settings)
 
     def get_model_version(self, name: str, version: int) -> registry_pb2.ModelVersion:
         """Return a version. Raises: NotFound."""

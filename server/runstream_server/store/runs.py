@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.artifacts.locations import run_artifact_uri
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.search.paging import Pager
 from runstream_server.store.bulk import insert
@@ -185,7 +186,7 @@ def insert_run(
     """
     if _exists(connection, run_id, experiment):
         return
-    location = _lock_experiment(connection, experiment)
+    location = lock_experiment(connection, experiment)
     name = _one_name(run_name, tag_values.get(RUN_NAME_TAG, ""))
     run = connection.scalar(
         insert(connection, runs)
@@ -197,7 +198,7 @@ def insert_run(
             user_id=user_id,
             status=runs_pb2.RUN_STATUS_RUNNING,
             start_time=now_ms() if start_time is None else start_time,
-            artifact_uri=run_root(location, run_id),
+            artifact_uri=run_artifact_uri(location, run_id),
         )
         .returning(runs.c.id)
     )
@@ -264,12 +265,6 @@ def _create_declared(
     )
 
 
-def run_root(location: str, run_id: str) -> str:
-    """Return the root of a run's artifacts under its experiment's location, before a query string."""
-    path, mark, query = location.partition("?")
-    return f"{path.rstrip('/')}/{run_id}/artifacts{mark}{query}"
-
-
 def _exists(connection: sa.Connection, run_id: str, experiment: int) -> bool:
     key = resolve(connection, [run_id]).get(run_id)
     if key and key.experiment != experiment:
@@ -295,7 +290,7 @@ def _one_name(name: str, tag: str) -> str:
     return name or tag or generate_name()
 
 
-def _lock_experiment(connection: sa.Connection, experiment: int) -> str:
+def lock_experiment(connection: sa.Connection, experiment: int) -> str:
     """Hold an active experiment against deletion and return its artifact location."""
     row = connection.execute(
         sa.select(experiments.c.artifact_location, experiments.c.deleted_time)

@@ -10,19 +10,16 @@ anything else
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 import sqlalchemy as sa
 
+from runstream_server.artifacts.locations import LocationSettings, check_client_location, parse_location
+from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.store.registry_reader import find_version, version_by_alias, version_by_stage
 from runstream_server.store.run_locks import resolve, run_not_found
 from runstream_server.validation import check_run_id, parse_version, shorten
-
-CheckLocation = Callable[[str], object]
-"""Refuses a location outside the server's stores with InvalidArgument."""
 
 PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
 """What clients send as the source of a prompt version, which has no files."""
@@ -43,7 +40,7 @@ class Resolved:
 
 
 def resolve_source(
-    connection: sa.Connection, source: str, run_id: str, check_location: CheckLocation
+    connection: sa.Connection, source: str, run_id: str, settings: LocationSettings
 ) -> Resolved:
     """Return where the files of a source are, and the run they come from.
 
@@ -55,14 +52,33 @@ def resolve_source(
         return _from_version(connection, source, run_id)
     if scheme == "runs":
         return _from_run(connection, source, run_id)
-    if run_id:
-        root = _root(connection, run_id)
-        if not (source == root or source.startswith(root.rstrip("/") + "/")):
-            raise _bad_source(source, f"it must lie below the artifacts of run {run_id}, which are at {root}")
-        _check_relative(source, source[len(root.rstrip("/")) :].strip("/"))
-        return Resolved(source.rstrip("/"), run_id)
-    check_location(source)
-    return Resolved(source.rstrip("/"), "")
+    if not run_id:
+        return Resolved(canonical(check_client_location(settings, source, "source")), "")
+    root = _root(connection, run_id)
+    if not _is_within(source, root):
+        raise _bad_source(source, f"it must lie below the artifacts of run {run_id}, which are at {root}")
+    return Resolved(canonical(source), run_id)
+
+
+def canonical(location: str) -> str:
+    """Return a location as all spellings of it are stored and compared."""
+    try:
+        return str(parse_location(location))
+    except InvalidArgument:
+        # Roots are the server's own and may have names that clients may not use.
+        return location.rstrip("/")
+
+
+def _is_within(source: str, root: str) -> bool:
+    prefix = root.rstrip("/") + "/"
+    if (source.rstrip("/") + "/").startswith(prefix):
+        ArtifactPath.parse_folder(source.removesuffix("/")[len(prefix) :], "source")
+        return True
+    location = parse_location(source, "source")
+    try:
+        return location.is_within(parse_location(root))
+    except InvalidArgument:
+        return False
 
 
 def _from_version(connection: sa.Connection, source: str, run_id: str) -> Resolved:
@@ -105,9 +121,8 @@ def _from_run(connection: sa.Connection, source: str, run_id: str) -> Resolved:
     check_run_id(named, "source")
     if run_id and run_id != named:
         raise _bad_source(source, f"it names another run than run_id, which is {run_id}")
-    path = path.strip("/")
-    _check_relative(source, path)
-    return Resolved(f"{_root(connection, named).rstrip('/')}/{path}", named)
+    inside = ArtifactPath.parse(path.removesuffix("/"), "source")
+    return Resolved(canonical(f"{_root(connection, named).rstrip('/')}/{inside}"), named)
 
 
 def _root(connection: sa.Connection, run_id: str) -> str:
@@ -115,17 +130,6 @@ def _root(connection: sa.Connection, run_id: str) -> str:
     if found is None:
         raise run_not_found(run_id)
     return found.artifact_uri
-
-
-def _check_relative(source: str, path: str) -> None:
-    """Refuse a path that another reader could take for one outside."""
-    decoded = path
-    while (further := unquote(decoded)) != decoded:
-        decoded = further
-    parts = decoded.split("/")
-    strange = decoded.count("/") != path.count("/") or any(char in decoded for char in "\\?#")
-    if path and (strange or any(part in ("", ".", "..") for part in parts) or not decoded.isprintable()):
-        raise _bad_source(source, "its path must be relative and stay below the run's artifacts")
 
 
 def _bad_source(source: str, rule: str) -> InvalidArgument:
