@@ -4,6 +4,7 @@ RUNS          metrics. params. tags. datasets. and attributes of runs
 EXPERIMENTS   tags. and attributes of experiments
 MODELS        tags. and attributes of registered models
 VERSIONS      tags. and attributes of model versions
+LOGGED_MODELS metrics. params. tags. and attributes of logged models
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Attribute:
 class Keyed:
     """A table of (owner, key, value) rows, such as tags."""
 
-    table: sa.Table
+    table: sa.Table | sa.Subquery
     """The table; it has `key` and `value`."""
     link: tuple[tuple[str, sa.Column[Any]], ...]
     """Its columns that name the owner, each with the owner's column."""
@@ -92,6 +93,8 @@ class Language:
     """Other names of attributes."""
     datasets: bool = False
     """Whether `datasets.` clauses apply."""
+    keyed_lists: bool = False
+    """Whether IN and NOT IN apply to params and tags."""
     default_order: tuple[str, ...] = ()
     """order_by when none is given."""
     tie_break: tuple[tuple[str, bool], ...] = ()
@@ -169,4 +172,28 @@ VERSIONS = Language(
     },
     default_order=("last_updated_timestamp DESC", "name ASC", "version_number DESC"),
     tie_break=(("name", True), ("version_number", False)),
+)
+
+LOGGED_MODELS = Language(
+    name="logged_models",
+    table=t.logged_models,
+    attributes={
+        "model_id": Attribute(t.logged_models.c.model_id, lists=True),
+        "name": Attribute(t.logged_models.c.name, lists=True),
+        "model_type": Attribute(t.logged_models.c.model_type, lists=True),
+        "source_run_id": Attribute(t.logged_models.c.source_run_id, lists=True),
+        "experiment_id": Attribute(t.logged_models.c.experiment, "experiment", lists=True),
+        "creation_timestamp_ms": Attribute(t.logged_models.c.creation_time, "number", whole=False),
+        "last_updated_timestamp_ms": Attribute(t.logged_models.c.last_update_time, "number", whole=False),
+    },
+    aliases={
+        **dict.fromkeys(("creation_time", "creation_timestamp"), "creation_timestamp_ms"),
+        "last_updated_timestamp": "last_updated_timestamp_ms",
+    },
+    keyed={
+        Entity.METRIC: Keyed(t.logged_model_metrics, (("model", t.logged_models.c.id),)),
+        Entity.PARAM: Keyed(t.logged_model_params, (("model", t.logged_models.c.id),), scoped=True),
+        Entity.TAG: Keyed(t.logged_model_tags, (("model", t.logged_models.c.id),), scoped=True),
+    },
+    keyed_lists=True,
 )

@@ -199,6 +199,8 @@ def _comparison(cursor: Cursor) -> Comparison:
 
 def _is_bare(cursor: Cursor) -> bool:
     """Whether a word stands where a clause should and nothing can follow from it."""
+    if cursor.token.is_word("AND", "OR", "NOT"):
+        return True
     following = cursor.tokens[min(cursor.position + 1, len(cursor.tokens) - 1)]
     return following.kind is Kind.END or following.is_word("AND")
 
@@ -221,7 +223,7 @@ def _operators(language: Language, left: Identifier) -> tuple[str, ...]:
         case Entity.ATTRIBUTE:
             return language.attributes[left.key].operators
         case _:
-            return TEXT + NULLS
+            return TEXT + LISTS + NULLS if language.keyed_lists else TEXT + NULLS
 
 
 def _value(cursor: Cursor, left: Identifier) -> Value:

@@ -83,15 +83,17 @@ def fetch(
     *,
     source: sa.FromClause | None = None,
     scope: Scope | None = None,
+    parts: Sequence[Phase] | None = None,
 ) -> Page:
     """Return a page: one query, or one for each phase it touches.
 
     source: the searched table joined to what attributes need, default the table; conditions: what else a
-    row must meet; scope: see `compile_filter`.
+    row must meet; scope: see `compile_filter`; parts: the order, where it is not that of `search.terms`.
     """
     where = [compile_filter(search.node, search.language, scope), *conditions]
     table = search.language.table if source is None else source
-    parts = phases(search.terms, search.language, table, scope)
+    if parts is None:
+        parts = phases(search.terms, search.language, table, scope)
     first, after = (0, None) if search.position is None else (search.position[0], search.position[1:])
     rows: list[tuple[int, Phase, sa.Row[Any]]] = []
     for number in range(int(first or 0), len(parts)):
