@@ -1,1 +1,1 @@
-"""Commands of the command line, one module a group; `runstream._cli` lists them and imports the one that is called."""
+"""Commands, one module a group; `runstream._cli` lists them and imports the one that is called."""

@@ -19,8 +19,8 @@ TrackingUri = Annotated[
     typer.Option(
         "--tracking-uri",
         metavar="URI",
-        help="Server or store: grpc://HOST:PORT, http(s)://HOST:PORT, sqlite:///PATH, postgresql://… or a folder "
-        "(default: RUNSTREAM_TRACKING_URI, else MLFLOW_TRACKING_URI, else ./runstream-data).",
+        help="Server or store: grpc://HOST:PORT, http(s)://HOST:PORT, sqlite:///PATH, postgresql://… or a "
+        "folder (default: RUNSTREAM_TRACKING_URI, else MLFLOW_TRACKING_URI, else ./runstream-data).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -33,7 +33,7 @@ OrderBy = Annotated[
     typer.Option("--order-by", metavar="KEY", help="Attribute with ASC or DESC; may be repeated."),
 ]
 MaxResults = Annotated[
-    int, typer.Option("--max-results", metavar="N", min=1, help="Most rows to return.", show_default=True)
+    int | None, typer.Option("--max-results", metavar="N", min=1, help="Most rows to return (default: all).")
 ]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", "-t", metavar="KEY=VALUE", help="Tag; may be repeated.")
@@ -61,17 +61,18 @@ ViewOption = Annotated[
 ]
 
 
-def group(help: str) -> typer.Typer:
-    """Return a typer app for a group of commands; `help` is one line, verb first."""
+def group(help: str, *, no_args_is_help: bool = True) -> typer.Typer:
+    """Return a typer app for a group of commands, or for one; `help` is one line, verb first."""
     app = typer.Typer(
         help=help,
-        no_args_is_help=True,
+        no_args_is_help=no_args_is_help,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         add_completion=False,
     )
-    app.callback()(_nothing)
+    if no_args_is_help:  # a group, even of one command
+        app.callback()(_nothing)
     return app
 
 
@@ -87,8 +88,9 @@ def example(line: str) -> dict[str, Any]:
 def open_client(tracking_uri: str | None) -> Client:
     """Return a client for --tracking-uri, else for what the environment says. Raises: InvalidParameter."""
     from runstream._client import Client
+    from runstream._config import Config
 
-    return Client(tracking_uri)
+    return Client(config=Config.load(tracking_uri))
 
 
 def confirm(question: str, yes: bool) -> None:
