@@ -264,6 +264,9 @@ def _registry() -> None:
         _to_model(),
     )
     op.create_index("model_versions_by_run", "model_versions", ["run_id"])
+    op.create_index(
+        "model_versions_by_location", "model_versions", [sa.text("substr(storage_location, 1, 256)")]
+    )
     to_version = sa.ForeignKeyConstraint(
         ["model", "version"], ["model_versions.model", "model_versions.version"], ondelete="CASCADE"
     )
