@@ -1219,3 +1219,145 @@ class MetricSeries(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MetricSeries: _TypeAlias = MetricSeries  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoryBulkRequest(_message.Message):
+    """Request of GetMetricHistoryBulk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    METRIC_KEY_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    metric_key: _builtins.str
+    """Required. Metric key."""
+    max_results: _builtins.int
+    """Optional. At most this many points in all; default 25,000."""
+    @_builtins.property
+    def run_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Run ids, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _abc.Iterable[_builtins.str] | None = ...,
+        metric_key: _builtins.str | None = ...,
+        max_results: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "max_results", b"max_results", "metric_key", b"metric_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "max_results", b"max_results", "metric_key", b"metric_key", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    _WhichOneofReturnType__metric_key: _TypeAlias = _typing.Literal["metric_key"]  # noqa: Y015
+    _WhichOneofArgType__metric_key: _TypeAlias = _typing.Literal["_metric_key", b"_metric_key"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric_key) -> _WhichOneofReturnType__metric_key | None: ...
+
+Global___GetMetricHistoryBulkRequest: _TypeAlias = GetMetricHistoryBulkRequest  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoryBulkResponse(_message.Message):
+    """Response of GetMetricHistoryBulk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
+        """Points, each with its run id."""
+
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[Global___Metric] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricHistoryBulkResponse: _TypeAlias = GetMetricHistoryBulkResponse  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoryBulkIntervalRequest(_message.Message):
+    """Request of GetMetricHistoryBulkInterval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    METRIC_KEY_FIELD_NUMBER: _builtins.int
+    START_STEP_FIELD_NUMBER: _builtins.int
+    END_STEP_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    metric_key: _builtins.str
+    """Required. Metric key."""
+    start_step: _builtins.int
+    """Optional, together with end_step. First step, inclusive."""
+    end_step: _builtins.int
+    """Optional, together with start_step. Last step, inclusive."""
+    max_results: _builtins.int
+    """Optional. At most this many points a run; default 2,500."""
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Run ids, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        metric_key: _builtins.str | None = ...,
+        start_step: _builtins.int | None = ...,
+        end_step: _builtins.int | None = ...,
+        max_results: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_step", b"_end_step", "_max_results", b"_max_results", "_metric_key", b"_metric_key", "_start_step", b"_start_step", "end_step", b"end_step", "max_results", b"max_results", "metric_key", b"metric_key", "start_step", b"start_step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_step", b"_end_step", "_max_results", b"_max_results", "_metric_key", b"_metric_key", "_start_step", b"_start_step", "end_step", b"end_step", "max_results", b"max_results", "metric_key", b"metric_key", "run_ids", b"run_ids", "start_step", b"start_step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_step: _TypeAlias = _typing.Literal["end_step"]  # noqa: Y015
+    _WhichOneofArgType__end_step: _TypeAlias = _typing.Literal["_end_step", b"_end_step"]  # noqa: Y015
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    _WhichOneofReturnType__metric_key: _TypeAlias = _typing.Literal["metric_key"]  # noqa: Y015
+    _WhichOneofArgType__metric_key: _TypeAlias = _typing.Literal["_metric_key", b"_metric_key"]  # noqa: Y015
+    _WhichOneofReturnType__start_step: _TypeAlias = _typing.Literal["start_step"]  # noqa: Y015
+    _WhichOneofArgType__start_step: _TypeAlias = _typing.Literal["_start_step", b"_start_step"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_step) -> _WhichOneofReturnType__end_step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric_key) -> _WhichOneofReturnType__metric_key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_step) -> _WhichOneofReturnType__start_step | None: ...
+
+Global___GetMetricHistoryBulkIntervalRequest: _TypeAlias = GetMetricHistoryBulkIntervalRequest  # noqa: Y015
+
+@_typing.final
+class GetMetricHistoryBulkIntervalResponse(_message.Message):
+    """Response of GetMetricHistoryBulkInterval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
+        """Points, each with its run id; runs in order of the request."""
+
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[Global___Metric] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricHistoryBulkIntervalResponse: _TypeAlias = GetMetricHistoryBulkIntervalResponse  # noqa: Y015

@@ -65,6 +65,16 @@ class MetricServiceStub(object):
                 request_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesRequest.SerializeToString,
                 response_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesResponse.FromString,
                 _registered_method=True)
+        self.GetMetricHistoryBulk = channel.unary_unary(
+                '/runstream.v1.MetricService/GetMetricHistoryBulk',
+                request_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkResponse.FromString,
+                _registered_method=True)
+        self.GetMetricHistoryBulkInterval = channel.unary_unary(
+                '/runstream.v1.MetricService/GetMetricHistoryBulkInterval',
+                request_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalResponse.FromString,
+                _registered_method=True)
 
 
 class MetricServiceServicer(object):
@@ -141,6 +151,29 @@ class MetricServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMetricHistoryBulk(self, request, context):
+        """Returns the points of one metric of several runs, in order of (run id, timestamp, step, value).
+
+        Kept for MLflow's clients; GetMetricSeries does this better. Codes:
+        INVALID_ARGUMENT without a run or a key. An unknown run has no points.
+        Limits: 100 runs, 25,000 points in all; what is beyond is left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetricHistoryBulkInterval(self, request, context):
+        """Returns evenly picked points of one metric of several runs, in order of (step, timestamp, value) for each run.
+
+        The first and the last point are always among them. Kept for MLflow's
+        clients: unlike buckets of GetMetricSeries, picked points lose spikes.
+        Codes: INVALID_ARGUMENT without a run or a key, or with only one of the steps.
+        An unknown run has no points. Limits: 100 runs, max_results 1 to 2,500 a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetricServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -168,6 +201,16 @@ def add_MetricServiceServicer_to_server(servicer, server):
                     servicer.GetMetricSeries,
                     request_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesRequest.FromString,
                     response_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesResponse.SerializeToString,
+            ),
+            'GetMetricHistoryBulk': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetricHistoryBulk,
+                    request_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkResponse.SerializeToString,
+            ),
+            'GetMetricHistoryBulkInterval': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetricHistoryBulkInterval,
+                    request_deserializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +354,60 @@ class MetricService(object):
             '/runstream.v1.MetricService/GetMetricSeries',
             runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesRequest.SerializeToString,
             runstream_dot_v1_dot_metrics__pb2.GetMetricSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetricHistoryBulk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.MetricService/GetMetricHistoryBulk',
+            runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkRequest.SerializeToString,
+            runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetricHistoryBulkInterval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.MetricService/GetMetricHistoryBulkInterval',
+            runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalRequest.SerializeToString,
+            runstream_dot_v1_dot_metrics__pb2.GetMetricHistoryBulkIntervalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,6 +84,21 @@ class MetricServiceStub:
     Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT.
     Limits: 500 series a call, 1,000,000 points a page.
     """
+    GetMetricHistoryBulk: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryBulkRequest, _metrics_pb2.GetMetricHistoryBulkResponse]
+    """Returns the points of one metric of several runs, in order of (run id, timestamp, step, value).
+
+    Kept for MLflow's clients; GetMetricSeries does this better. Codes:
+    INVALID_ARGUMENT without a run or a key. An unknown run has no points.
+    Limits: 100 runs, 25,000 points in all; what is beyond is left out.
+    """
+    GetMetricHistoryBulkInterval: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryBulkIntervalRequest, _metrics_pb2.GetMetricHistoryBulkIntervalResponse]
+    """Returns evenly picked points of one metric of several runs, in order of (step, timestamp, value) for each run.
+
+    The first and the last point are always among them. Kept for MLflow's
+    clients: unlike buckets of GetMetricSeries, picked points lose spikes.
+    Codes: INVALID_ARGUMENT without a run or a key, or with only one of the steps.
+    An unknown run has no points. Limits: 100 runs, max_results 1 to 2,500 a run.
+    """
 
 @_typing.type_check_only
 class MetricServiceAsyncStub(MetricServiceStub):
@@ -140,6 +155,21 @@ class MetricServiceAsyncStub(MetricServiceStub):
     appending reuse them, and min and max keep every spike.
     Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT.
     Limits: 500 series a call, 1,000,000 points a page.
+    """
+    GetMetricHistoryBulk: _aio.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryBulkRequest, _metrics_pb2.GetMetricHistoryBulkResponse]  # type: ignore[assignment]
+    """Returns the points of one metric of several runs, in order of (run id, timestamp, step, value).
+
+    Kept for MLflow's clients; GetMetricSeries does this better. Codes:
+    INVALID_ARGUMENT without a run or a key. An unknown run has no points.
+    Limits: 100 runs, 25,000 points in all; what is beyond is left out.
+    """
+    GetMetricHistoryBulkInterval: _aio.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryBulkIntervalRequest, _metrics_pb2.GetMetricHistoryBulkIntervalResponse]  # type: ignore[assignment]
+    """Returns evenly picked points of one metric of several runs, in order of (step, timestamp, value) for each run.
+
+    The first and the last point are always among them. Kept for MLflow's
+    clients: unlike buckets of GetMetricSeries, picked points lose spikes.
+    Codes: INVALID_ARGUMENT without a run or a key, or with only one of the steps.
+    An unknown run has no points. Limits: 100 runs, max_results 1 to 2,500 a run.
     """
 
 class MetricServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -224,6 +254,33 @@ class MetricServiceServicer(metaclass=_abc_1.ABCMeta):
         appending reuse them, and min and max keep every spike.
         Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT.
         Limits: 500 series a call, 1,000,000 points a page.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetricHistoryBulk(
+        self,
+        request: _metrics_pb2.GetMetricHistoryBulkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metrics_pb2.GetMetricHistoryBulkResponse, _abc.Awaitable[_metrics_pb2.GetMetricHistoryBulkResponse]]:
+        """Returns the points of one metric of several runs, in order of (run id, timestamp, step, value).
+
+        Kept for MLflow's clients; GetMetricSeries does this better. Codes:
+        INVALID_ARGUMENT without a run or a key. An unknown run has no points.
+        Limits: 100 runs, 25,000 points in all; what is beyond is left out.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetricHistoryBulkInterval(
+        self,
+        request: _metrics_pb2.GetMetricHistoryBulkIntervalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metrics_pb2.GetMetricHistoryBulkIntervalResponse, _abc.Awaitable[_metrics_pb2.GetMetricHistoryBulkIntervalResponse]]:
+        """Returns evenly picked points of one metric of several runs, in order of (step, timestamp, value) for each run.
+
+        The first and the last point are always among them. Kept for MLflow's
+        clients: unlike buckets of GetMetricSeries, picked points lose spikes.
+        Codes: INVALID_ARGUMENT without a run or a key, or with only one of the steps.
+        An unknown run has no points. Limits: 100 runs, max_results 1 to 2,500 a run.
         """
 
 def add_MetricServiceServicer_to_server(servicer: MetricServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
