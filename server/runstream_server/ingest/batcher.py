@@ -1,15 +1,15 @@
 """Group commit: one thread that commits whatever queued while the previous commit ran.
 
-    event loop                         writer's thread
-    put ──> queue (bounded in bytes) ──> group ──> Commit ──> COMMIT
-    done <──────── call_soon_threadsafe ◄──────── outcomes
+event loop                         writer's thread
+put ──> queue (bounded in bytes) ──> group ──> Commit ──> COMMIT
+done <──────── call_soon_threadsafe ◄──────── outcomes
 
-    COMMIT done          every work gets its outcome
-    one work guilty      it gets its error, the others are tried again
-    permanent error      halves, each alone, down to one work, down to its units
-    transient error      the whole group again, after a pause, for as long as it takes
-    lost during COMMIT   sessions again, since their watermarks tell what happened; unary callers are told
-                         UNAVAILABLE, because nothing tells, and equal points read back once anyway
+COMMIT done          every work gets its outcome
+one work guilty      it gets its error, the others are tried again
+permanent error      halves, each alone, down to one work, down to its units
+transient error      the whole group again, after a pause, for as long as it takes
+lost during COMMIT   sessions again, since their watermarks tell what happened; unary callers are told
+                     UNAVAILABLE, because nothing tells, and equal points read back once anyway
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Batcher:
             await asyncio.to_thread(self._thread.join)
 
     def try_put(self, work: Work) -> bool:
-        """Queue a work unless the queue is full, and return whether it did. Raises: Unavailable at the end."""
+        """Queue a work unless the queue is full; return whether it did. Raises: Unavailable at the end."""
         if self._held and self._held + work.size > self._limit:
             return False
         self._put(work)
@@ -177,8 +177,12 @@ class Batcher:
                 self._answer((work, _away()) for work in works)
                 return
             if not lost_race(error):
-                logger.warning("commit of %d works failed, again in %.2f s: %s", len(works), pause, _name(error))
-            self._stopping.wait(pause * random.uniform(0.5, 1)) if not self._stopping.is_set() else time.sleep(pause)
+                logger.warning(
+                    "commit of %d works failed, again in %.2f s: %s", len(works), pause, _name(error)
+                )
+            self._stopping.wait(
+                pause * random.uniform(0.5, 1)
+            ) if not self._stopping.is_set() else time.sleep(pause)
             pause = min(_PAUSE[1], pause * 2)
 
     def _divide(self, works: list[Work], careful: bool, error: BaseException) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from pcodec import ChunkConfig, standalone
+from pcodec import ChunkConfig, standalone  # type: ignore[import-untyped]
 
 from runstream_server.ingest import summaries as summaries_codec
 from runstream_server.ingest.points import Points
@@ -72,8 +73,10 @@ def _share(points: Points) -> Iterator[Points]:
 def encode(points: Points) -> Chunk:
     """Return sorted points as one chunk."""
     summaries = summarise(points)
-    columns = [standalone.simple_compress(np.ascontiguousarray(column), _CONFIG) for column in
-               (points.step, points.timestamp, points.value)]
+    columns = [
+        standalone.simple_compress(np.ascontiguousarray(column), _CONFIG)
+        for column in (points.step, points.timestamp, points.value)
+    ]
     return Chunk(
         first_key=points.keys[0],
         last_key=points.keys[-1],
@@ -91,7 +94,5 @@ def decode(summaries: Summaries, data: bytes) -> Points:
     if version != VERSION:
         raise ValueError(f"unknown chunk version {version}")
     ends = [_HEAD.size, _HEAD.size + steps, _HEAD.size + steps + timestamps, len(data)]
-    step, timestamp, value = (
-        standalone.simple_decompress(data[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)
-    )
+    step, timestamp, value = (standalone.simple_decompress(data[begin:end]) for begin, end in pairwise(ends))
     return Points(summaries.keys, summaries.count, step, timestamp, value)

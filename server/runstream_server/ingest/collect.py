@@ -97,7 +97,8 @@ def _why_bad(columns: Columns | None, dictionary: Dictionary, run_id: str) -> In
             return InvalidArgument(dictionary.refused[number], field="metrics")
         if dictionary.key_of(number, run_id) is None:
             return InvalidArgument(
-                f"series {number} is not in the session's dictionary as a series of run {run_id}", field="metrics"
+                f"series {number} is not in the session's dictionary as a series of run {run_id}",
+                field="metrics",
             )
     raise AssertionError("no reason to refuse")
 

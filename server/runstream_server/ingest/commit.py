@@ -140,7 +140,11 @@ class Commit:
         if not pairs and not changing:
             return
         runs = resolve(self.connection, {run_id for _, run_id in pairs} | changing)
-        wanted = {(session_id, runs[run_id].run): (session_id, run_id) for session_id, run_id in pairs if run_id in runs}
+        wanted = {
+            (session_id, runs[run_id].run): (session_id, run_id)
+            for session_id, run_id in pairs
+            if run_id in runs
+        }
         sources = sessions.read_sources(self.connection, wanted)
         fresh = wanted.keys() - sources.keys()
         change = {run for _, run in fresh} | {runs[run_id].run for run_id in changing if run_id in runs}
@@ -157,8 +161,8 @@ class Commit:
         mark = self._marks.get(work.session_id)
         if mark is None:
             return SessionExpired(
-                f"session {work.session_id} is unknown and does not start at 0: it was not used for 30 days, or "
-                "another server has it; keep the journal and begin a new session"
+                f"session {work.session_id} is unknown and does not start at 0: it was not used for 30 days, "
+                "or another server has it; keep the journal and begin a new session"
             )
         outcome.next_sequence = mark
         outcome.opened = work.open is not None
@@ -190,7 +194,7 @@ class Commit:
 
     def _admit(self, work: SessionWork) -> list[Unit]:
         good: list[Unit] = []
-        for unit in (*work.points, *work.events):
+        for unit in work.units:
             error = reason_to_refuse(unit, self._runs)
             if error:
                 self._refuse(unit, error)
@@ -203,8 +207,7 @@ class Commit:
 
     def _refused_before(self, work: SessionWork) -> list[metrics_pb2.RefusedUnit]:
         """Return what of a committed batch was refused: the first answer may have been lost on its way."""
-        units = (*work.points, *work.events)
-        found = [(unit, error) for unit in units if (error := reason_to_refuse(unit, self._runs))]
+        found = [(unit, error) for unit in work.units if (error := reason_to_refuse(unit, self._runs))]
         bad = {id(unit) for unit, _ in found}
         points = [unit for unit in work.points if id(unit) not in bad]
         others = [unit for unit in work.events if id(unit) not in bad]
@@ -245,7 +248,11 @@ class Commit:
             for unit, error in refused:
                 self._refuse(unit, error)
         points = [unit for unit in units if isinstance(unit, PointsUnit)]
-        parts, bad = collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources)) if points else ([], [])
+        parts, bad = (
+            collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources))
+            if points
+            else ([], [])
+        )
         for wrong, error in bad:
             self._refuse(wrong, error)
         self._store(parts + collect_unary(unary))
@@ -265,7 +272,9 @@ class Commit:
         )
 
     def _move(self, works: Sequence[SessionWork]) -> None:
-        moves = {key: (found, self._marks[key]) for key, found in self._found.items() if self._marks[key] != found}
+        moves = {
+            key: (found, self._marks[key]) for key, found in self._found.items() if self._marks[key] != found
+        }
         sessions.compare_and_set(self.connection, moves)
         if opened := {work.session_id for work in works if work.open} & self._found.keys() - moves.keys():
             sessions.touch(self.connection, opened)

@@ -13,7 +13,12 @@ logger = logging.getLogger("runstream.ingest")
 
 # Frozen writers must not hold sessions and runs for ever, nor dead networks a writer.
 _SETTINGS = {"idle_in_transaction_session_timeout": "60s", "lock_timeout": "20s"}
-_KEEPALIVE = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+_KEEPALIVE = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 class WriterConnection:
@@ -25,7 +30,9 @@ class WriterConnection:
         self._engine = (
             db.engine
             if db.is_sqlite
-            else sa.create_engine(db.url, poolclass=sa.pool.NullPool, connect_args={"connect_timeout": 10, **_KEEPALIVE})
+            else sa.create_engine(
+                db.url, poolclass=sa.pool.NullPool, connect_args={"connect_timeout": 10, **_KEEPALIVE}
+            )
         )
         self._connection: sa.Connection | None = None
 
@@ -70,4 +77,6 @@ def _insist(connection: sa.Connection) -> None:
             logger.warning("PostgreSQL runs with fsync=off: acknowledged points do not survive a power loss")
         found = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
     if found in ("off", "local"):
-        raise FailedPrecondition("PostgreSQL keeps synchronous_commit off; acknowledged points would not be safe")
+        raise FailedPrecondition(
+            "PostgreSQL keeps synchronous_commit off; acknowledged points would not be safe"
+        )

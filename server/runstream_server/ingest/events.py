@@ -61,7 +61,7 @@ def _param(unit: EventUnit, key: RunKey) -> ParamRow:
 def changed_params(
     connection: sa.Connection, units: Sequence[EventUnit], runs: Mapping[str, RunKey]
 ) -> list[Refused]:
-    """Return the params of a batch applied earlier that were refused then: they differ from what is stored."""
+    """Return the params of a batch applied earlier that were refused then: another value is stored."""
     params = [(unit, runs[unit.run_id]) for unit in units if unit.event.WhichOneof("event") == "param"]
     if not params:
         return []

@@ -15,7 +15,14 @@ from runstream_server.ingest.summaries import Summaries
 from runstream_server.store.tables import latest_metrics
 
 COLUMNS = [column.name for column in latest_metrics.columns]
-_TYPES = {"key": "text", "value": "float8", "mean": "float8", "min": "float8", "max": "float8", "is_nan": "bool"}
+_TYPES = {
+    "key": "text",
+    "value": "float8",
+    "mean": "float8",
+    "min": "float8",
+    "max": "float8",
+    "is_nan": "bool",
+}
 
 
 class LatestRow(NamedTuple):
@@ -28,7 +35,7 @@ class LatestRow(NamedTuple):
     is_nan: bool
     step: int
     timestamp: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     nan_count: int
     mean: float | None
     min: float | None
@@ -127,15 +134,19 @@ def _upsert(least: str, greatest: str, number: str) -> str:
         f"((excluded.step, excluded.timestamp) > (l.step, l.timestamp) OR {same} "
         "AND NOT excluded.is_nan AND (l.is_nan OR excluded.value > l.value))"
     )
-    changes = {name: f"CASE WHEN {late} THEN excluded.{name} ELSE l.{name} END" for name in
-               ("value", "is_nan", "step", "timestamp")}
+    changes = {
+        name: f"CASE WHEN {late} THEN excluded.{name} ELSE l.{name} END"
+        for name in ("value", "is_nan", "step", "timestamp")
+    }
     changes |= {name: f"l.{name} + excluded.{name}" for name in ("count", "nan_count")}
     changes["mean"] = (
         f"CASE WHEN {old} = 0 THEN excluded.mean WHEN {new} = 0 THEN l.mean ELSE "
         f"{_weighed('l.mean', f'({old} / {total})')} + {_weighed('excluded.mean', f'({new} / {total})')} END"
     )
     for name, function in (("min", least), ("max", greatest)):
-        changes[name] = f"{function}(coalesce(l.{name}, excluded.{name}), coalesce(excluded.{name}, l.{name}))"
+        changes[name] = (
+            f"{function}(coalesce(l.{name}, excluded.{name}), coalesce(excluded.{name}, l.{name}))"
+        )
     changes["min_step"] = f"{least}(l.min_step, excluded.min_step)"
     changes["max_step"] = f"{greatest}(l.max_step, excluded.max_step)"
     return "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{k} = {v}" for k, v in changes.items())
@@ -171,6 +182,6 @@ def _execute(connection: sa.Connection, statements: dict[str, str], rows: Sequen
         # SQLite binds NaN as NULL, which is what the table says there.
         connection.exec_driver_sql(statements[dialect], [tuple(row) for row in rows])
     else:
-        connection.exec_driver_sql(statements[dialect], tuple(list(column) for column in zip(*rows, strict=True)))
-
-
+        connection.exec_driver_sql(
+            statements[dialect], tuple(list(column) for column in zip(*rows, strict=True))
+        )

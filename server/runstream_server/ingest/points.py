@@ -42,10 +42,10 @@ class Points:
         """First row of each key: int64[k]."""
         return np.cumsum(self.counts) - self.counts
 
-    def of_key(self, key: str) -> Points | None:
-        """Return the points of one key, or None when there are none."""
+    def of_key(self, key: str) -> Points:
+        """Return the points of one key; EMPTY when there are none."""
         if key not in self.keys:
-            return None
+            return EMPTY
         index = self.keys.index(key)
         start = int(self.counts[:index].sum())
         rows = slice(start, start + int(self.counts[index]))
@@ -62,7 +62,7 @@ class Points:
         index = np.repeat(np.arange(len(self.keys)), self.counts)[mask]
         counts = np.bincount(index, minlength=len(self.keys))
         kept = np.flatnonzero(counts)
-        return Points([self.keys[i] for i in kept], counts[kept], *self.rows(mask))
+        return Points([self.keys[i] for i in kept.tolist()], counts[kept], *self.rows(mask))
 
 
 EMPTY = Points([], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -76,7 +76,7 @@ def value_rank(value: Floats) -> Ints:
 
 
 def group(
-    keys: Sequence[str], index: NDArray[np.integer], step: Ints, timestamp: Ints, value: Floats
+    keys: Sequence[str], index: NDArray[np.int64], step: Ints, timestamp: Ints, value: Floats
 ) -> Points:
     """Return points grouped by key, where row i belongs to `keys[index[i]]`; order within a key is kept."""
     counts = np.bincount(index, minlength=len(keys))
@@ -86,7 +86,7 @@ def group(
         order = np.argsort(narrow, kind="stable")
         step, timestamp, value = step[order], timestamp[order], value[order]
     present = np.flatnonzero(counts)
-    return Points([keys[i] for i in present], counts[present], step, timestamp, value)
+    return Points([keys[i] for i in present.tolist()], counts[present], step, timestamp, value)
 
 
 def merge(parts: Sequence[Points]) -> Points:
@@ -101,10 +101,17 @@ def merge(parts: Sequence[Points]) -> Points:
     step = np.concatenate([part.step for part in parts])
     timestamp = np.concatenate([part.timestamp for part in parts])
     value = np.concatenate([part.value for part in parts])
-    order = sort_order(index, step, timestamp, value_rank(value))
-    if order is not None:
-        step, timestamp, value = step[order], timestamp[order], value[order]
-    return Points(keys, np.bincount(index, minlength=len(keys)), step, timestamp, value)
+    points = group(keys, index, step, timestamp, value)
+    # What came in order, as nearly everything does, is in order now: see before sorting.
+    order = sort_order(
+        np.repeat(np.arange(len(keys)), points.counts),
+        points.step,
+        points.timestamp,
+        value_rank(points.value),
+    )
+    if order is None:
+        return points
+    return Points(points.keys, points.counts, *points.rows(order))
 
 
 def sort_order(*columns: Ints) -> Ints | None:

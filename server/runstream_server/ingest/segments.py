@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from runstream_server.ingest import ints, keys
-from runstream_server.ingest.points import Points
+from runstream_server.ingest.points import EMPTY, Points
 from runstream_server.ingest.wire import Floats
 
 VERSION = 1
@@ -35,12 +35,25 @@ def encode(points: Points) -> bytes:
     )
 
 
-def decode(data: bytes | memoryview) -> Points:
-    """Return the points of a segment. Raises: ValueError for an unknown version."""
+def decode(data: bytes | memoryview, wanted: frozenset[str] | None = None) -> Points:
+    """Return the points of a segment, of the wanted keys alone if any are named.
+
+    Raises: ValueError for an unknown version.
+    """
     view = memoryview(data)
     if view[0] != VERSION:
         raise ValueError(f"unknown segment version {view[0]}")
     names, view = keys.decode(view[1:])
+    if wanted is None:
+        return _decode(names, view)
+    mask = np.array([name in wanted for name in names])
+    if not mask.any():
+        return EMPTY
+    points = _decode(names, view)
+    return points.where(np.repeat(mask, points.counts))
+
+
+def _decode(names: list[str], view: memoryview) -> Points:
     counts, view = ints.decode(view, len(names))
     size = int(counts.sum())
     step, view = ints.decode(view, size, counts)

@@ -56,7 +56,9 @@ def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) 
     if rows:
         rows = list({row["session_id"]: row for row in rows}.values())
         rows.sort(key=lambda row: str(row["session_id"]))
-        statement = insert(connection, sessions).values(creation_time=now(connection), last_used_time=now(connection))
+        statement = insert(connection, sessions).values(
+            creation_time=now(connection), last_used_time=now(connection)
+        )
         connection.execute(statement.on_conflict_do_nothing(), rows)
 
 
@@ -93,7 +95,9 @@ def compare_and_set(connection: sa.Connection, moves: Mapping[str, tuple[int, in
 def close(connection: sa.Connection, session_ids: Collection[str]) -> None:
     """Note that sessions delivered everything."""
     connection.execute(
-        sa.update(sessions).where(among(connection, sessions.c.session_id, sorted(session_ids))).values(closed=True)
+        sa.update(sessions)
+        .where(among(connection, sessions.c.session_id, sorted(session_ids)))
+        .values(closed=True)
     )
 
 

@@ -19,7 +19,13 @@ from runstream_server.store.tables import ID_BLOCK, chunks, segments
 _SEGMENT_COLUMNS = [column.name for column in segments.columns]
 _CHUNK_COLUMNS = [column.name for column in chunks.columns]
 _TYPES = {"run": "int8", "id": "int8", "source": "int4", "generation": "int4", "n": "int4", "data": "bytea"}
-_TYPES |= {"min_step": "int8", "max_step": "int8", "summaries": "bytea", "first_key": "text", "last_key": "text"}
+_TYPES |= {
+    "min_step": "int8",
+    "max_step": "int8",
+    "summaries": "bytea",
+    "first_key": "text",
+    "last_key": "text",
+}
 
 
 class Part(NamedTuple):
@@ -136,7 +142,10 @@ def _insert(
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     try:
-        with raw.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+        with (
+            raw.cursor() as cursor,
+            cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
             copy.set_types([_TYPES[column] for column in columns])
             for row in rows:
                 copy.write_row(row)

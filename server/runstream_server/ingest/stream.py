@@ -130,7 +130,9 @@ class MetricStream:
 
     def _session(self, session_id: str) -> _Session:
         if session_id not in self._sessions:
-            raise InvalidArgument(f"session {session_id[:36]!r} was not opened on this stream", field="session_id")
+            raise InvalidArgument(
+                f"session {session_id[:36]!r} was not opened on this stream", field="session_id"
+            )
         return self._sessions[session_id]
 
     async def _put(self, work: SessionWork) -> None:
@@ -177,7 +179,9 @@ class MetricStream:
         if outcome.waits_for:
             session.rewound_to = outcome.next_sequence
             self._pending += 1
-            asyncio.get_running_loop().call_later(RUN_RETRY_SECONDS, self._ask_again, work.session_id, outcome)
+            asyncio.get_running_loop().call_later(
+                RUN_RETRY_SECONDS, self._ask_again, work.session_id, outcome
+            )
         elif not outcome.opened:
             self._acknowledge(work.session_id, outcome.next_sequence)
         elif work.open or session.rewound_to != outcome.next_sequence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,7 +17,7 @@ from runstream_server.ingest.wire import Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Summaries:
-    """One row a series, k of them, in columns; min, max and sum leave NaN out (inf, -inf and 0 without any)."""
+    """One row a series, k of them, in columns; min, max, mean leave NaN out (inf, -inf, NaN without any)."""
 
     keys: list[str]
     """Metric keys."""
@@ -46,6 +47,16 @@ class Summaries:
     """Value of the least (step, timestamp, value)."""
     last: Floats
     """Value of the greatest (step, timestamp, value)."""
+
+    @property
+    def columns(self) -> list[Any]:
+        """All columns but the keys, in order of their names here."""
+        return [getattr(self, field.name) for field in _COLUMNS]
+
+    def pick(self, rows: Ints) -> Summaries:
+        """Return some rows; `keys` stay behind when there are none."""
+        keys = [self.keys[row] for row in rows.tolist()] if self.keys else []
+        return Summaries(keys, *(column[rows] for column in self.columns))
 
 
 _COLUMNS = fields(Summaries)[1:]
@@ -111,7 +122,62 @@ def _extreme(points: Points, pick: np.ufunc) -> Ints:
         keep = values == best
         counts = np.add.reduceat(keep, begin, dtype=np.int64)
         rows = rows[keep]
-    return rows[np.cumsum(counts) - counts]
+    chosen: Ints = rows[np.cumsum(counts) - counts]
+    return chosen
+
+
+def merge_rows(rows: Summaries, starts: Ints) -> Summaries:
+    """Return one row for each group of rows that begins at `starts`.
+
+    Rows of a group are in order of (max_step, last_timestamp, rank of last); first values are of the row
+    with the least step.
+    """
+    count = np.add.reduceat(rows.count, starts)
+    nan_count = np.add.reduceat(rows.nan_count, starts)
+    size = np.diff(np.append(starts, rows.count.size))
+    valid = rows.count - rows.nan_count
+    total = np.repeat(np.maximum(count - nan_count, 1), size)
+    ends = starts + size - 1
+    least = _least_rows(rows, starts, size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Weighed before they are added: the sum of large means would overflow.
+        mean = np.add.reduceat(np.where(valid > 0, rows.mean, 0.0) * (valid / total), starts)
+    return Summaries(
+        keys=[rows.keys[row] for row in starts.tolist()] if rows.keys else [],
+        count=count,
+        nan_count=nan_count,
+        min_step=np.minimum.reduceat(rows.min_step, starts),
+        max_step=rows.max_step[ends],
+        min_timestamp=np.minimum.reduceat(rows.min_timestamp, starts),
+        max_timestamp=np.maximum.reduceat(rows.max_timestamp, starts),
+        first_timestamp=rows.first_timestamp[least],
+        last_timestamp=rows.last_timestamp[ends],
+        min=np.minimum.reduceat(rows.min, starts),
+        max=np.maximum.reduceat(rows.max, starts),
+        mean=np.where(count > nan_count, mean, np.nan),
+        first=rows.first[least],
+        last=rows.last[ends],
+    )
+
+
+def _least_rows(rows: Summaries, starts: Ints, size: Ints) -> Ints:
+    group = np.repeat(np.arange(starts.size), size)
+    order = np.lexsort((value_rank(rows.first), rows.first_timestamp, rows.min_step, group))
+    return order[starts]
+
+
+def merge(parts: Sequence[Summaries]) -> Summaries:
+    """Return one row for each key of all parts, keys in order."""
+    keys = sorted({key for part in parts for key in part.keys})
+    position = {key: index for index, key in enumerate(keys)}
+    joined = Summaries(
+        [key for part in parts for key in part.keys],
+        *(np.concatenate(column) for column in zip(*(part.columns for part in parts), strict=True)),
+    )
+    index = np.array([position[key] for key in joined.keys], np.int64)
+    order = np.lexsort((value_rank(joined.last), joined.last_timestamp, joined.max_step, index))
+    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    return merge_rows(joined.pick(order), starts)
 
 
 def encode(summaries: Summaries) -> bytes:

@@ -24,7 +24,9 @@ _COLUMNS = ("series", "step", "timestamp", "value")
 
 def _bytes_message() -> type:
     number = {field.name: field.number for field in metrics_pb2.RunBatch.DESCRIPTOR.fields}
-    file = descriptor_pb2.FileDescriptorProto(name="columns.proto", package="runstream.ingest", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="columns.proto", package="runstream.ingest", syntax="proto3"
+    )
     message = file.message_type.add(name="Columns")
     for name in _COLUMNS:
         message.field.add(name=name, number=number[name], type="TYPE_BYTES", label="LABEL_OPTIONAL")

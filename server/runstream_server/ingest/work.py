@@ -1,7 +1,7 @@
 """What is asked of the writer, and what it answers.
 
-    SessionWork   frames of a stream or of AppendMetrics: open, batch, close; exactly once
-    UnaryWork     LogBatch and LogMetric: all or nothing, source 0
+SessionWork   frames of a stream or of AppendMetrics: open, batch, close; exactly once
+UnaryWork     LogBatch and LogMetric: all or nothing, source 0
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Dictionary:
         """Numbers whose key breaks a rule, with the reason."""
 
     def add(self, entries: Sequence[metrics_pb2.SeriesEntry]) -> None:
-        """Take in entries; a repetition is fine. Raises: InvalidArgument when a number changes its meaning."""
+        """Take in entries, repeated ones too. Raises: InvalidArgument when a number changes its meaning."""
         for entry in entries:
             number, meaning = entry.series, (entry.run_id, entry.key)
             known = self._entries.get(number)
@@ -118,6 +118,11 @@ class SessionWork:
     def run_ids(self) -> set[str]:
         """Runs the batch writes to."""
         return {unit.run_id for unit in self.points} | {unit.run_id for unit in self.events}
+
+    @property
+    def units(self) -> list[Unit]:
+        """What is refused alone, in order of effect: points, then events."""
+        return [*self.points, *self.events]
 
     def take(self, batch: metrics_pb2.MetricBatch) -> None:
         """Add a batch to this work. Raises: InvalidArgument when its frame breaks the protocol."""

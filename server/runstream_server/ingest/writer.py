@@ -25,7 +25,7 @@ _SESSION_ID = re.compile(r"[0-9a-fA-F-]{32,36}")
 
 
 class MetricWriter:
-    """Commits points, params, tags and status; when a call returns, what it took is durable and visible."""
+    """Commits points, params, tags and status; what a call took is durable and visible when it returns."""
 
     def __init__(
         self, db: Database, ensure_experiment: EnsureExperiment, *, queue_bytes: int = QUEUE_BYTES
@@ -43,7 +43,7 @@ class MetricWriter:
         self.closing.set()
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Commit what is queued and end the thread; what does not succeed in `grace` seconds is UNAVAILABLE."""
+        """Commit what is queued, within `grace` seconds, and end the thread; the rest is UNAVAILABLE."""
         self.begin_drain()
         await self.batcher.stop(grace)
 
@@ -54,53 +54,56 @@ class MetricWriter:
         params: Sequence[runs_pb2.Param] = (),
         tags: Sequence[runs_pb2.RunTag] = (),
         *,
-        timeout: float = UNARY_TIMEOUT,
+        within: float = UNARY_TIMEOUT,
     ) -> None:
         """Write a checked batch to an active run, all or nothing, as source 0.
 
-        timeout: seconds. Raises: NotFound; InvalidArgument for a deleted run or a changed param; Exhausted
-        when the queue is full; Unavailable when the commit did not happen, or may have, within `timeout`.
+        within: seconds. Raises: NotFound; InvalidArgument for a deleted run or a changed param; Exhausted
+        when the queue is full; Unavailable when the commit did not happen, or may have, in that time.
         """
         if not (metrics or params or tags):
-            await self._check_run(run_id, timeout)
+            await self._check_run(run_id, within)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        size = 500 + 150 * len(metrics) + sum(200 + len(item.value) for item in (*params, *tags))
+        size = 500 + 150 * len(metrics)
+        size += sum(200 + len(param.value) for param in params) + sum(200 + len(tag.value) for tag in tags)
         work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size)
-        await self._wait(work, future, timeout)
+        await self._wait(work, future, within)
 
-    async def _check_run(self, run_id: str, timeout: float) -> None:
+    async def _check_run(self, run_id: str, within: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._wait(UnaryWork(run_id, (), (), (), _resolver(future)), future, timeout)
+        await self._wait(UnaryWork(run_id, (), (), (), _resolver(future)), future, within)
 
     async def append(
         self,
         opened: metrics_pb2.OpenSession,
         batch: metrics_pb2.MetricBatch | None,
         *,
-        timeout: float = UNARY_TIMEOUT,
+        within: float = UNARY_TIMEOUT,
     ) -> metrics_pb2.AppendMetricsResponse:
-        """Open a session and apply at most one batch, exactly once; return where it stands and what was refused.
+        """Open a session, apply at most one batch exactly once; return where it stands and what was refused.
 
-        timeout: seconds. Raises: InvalidArgument; SessionExpired; Exhausted; Unavailable, also while a run
+        within: seconds. Raises: InvalidArgument; SessionExpired; Exhausted; Unavailable, also while a run
         that the batch names does not exist yet.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         work = open_work(opened, Dictionary(), _resolver(future))
         if batch is not None:
             work.take(batch)
-        outcome = await self._wait(work, future, timeout)
+        outcome = await self._wait(work, future, within)
         if outcome.waits_for:
             raise Unavailable(f"run {outcome.waits_for} does not exist yet; retry in a moment")
         response = metrics_pb2.AppendMetricsResponse(opened=opened_frame(work.session_id, outcome))
         response.refused.extend(outcome.refused)
         return response
 
-    async def _wait(self, work: Work, future: asyncio.Future[T], timeout: float) -> T:
+    async def _wait(self, work: Work, future: asyncio.Future[T], within: float) -> T:
         if not self.batcher.try_put(work):
-            raise Exhausted("the server has more metrics in hand than it can commit; retry later", retry_after=1.0)
+            raise Exhausted(
+                "the server has more metrics in hand than it can commit; retry later", retry_after=1.0
+            )
         try:
-            return await asyncio.wait_for(future, timeout)
+            return await asyncio.wait_for(future, within)
         except TimeoutError:
             raise Unavailable("the database cannot be reached right now; retry in a moment") from None
         finally:
@@ -132,7 +135,8 @@ def opened_frame(session_id: str, outcome: Outcome) -> metrics_pb2.SessionOpened
         session_id=session_id,
         next_sequence=outcome.next_sequence,
         sources=[
-            metrics_pb2.RunSource(run_id=run_id, source=source) for run_id, source in sorted(outcome.sources.items())
+            metrics_pb2.RunSource(run_id=run_id, source=source)
+            for run_id, source in sorted(outcome.sources.items())
         ],
         server_time=time.time_ns() // 1_000_000,
     )

@@ -11,9 +11,10 @@ from runstream_server.context import Context
 from runstream_server.errors import InvalidArgument
 from runstream_server.ingest.stream import MetricStream
 from runstream_server.ingest.writer import UNARY_TIMEOUT
+from runstream_server.services.metric_bulk import MetricBulk
 
 
-class MetricService(metrics_pb2_grpc.MetricServiceServicer):
+class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
     """Points of metrics."""
 
     def __init__(self, context: Context) -> None:
@@ -30,9 +31,15 @@ class MetricService(metrics_pb2_grpc.MetricServiceServicer):
                 raise v.missing(field)
         v.check_metric(request.key, request.timestamp, request.step)
         metric = metrics_pb2.Metric(
-            key=request.key, value=request.value, timestamp=request.timestamp, step=request.step
+            key=request.key,
+            value=request.value,
+            timestamp=request.timestamp,
+            step=request.step,
+            model_id=request.model_id,
+            dataset_name=request.dataset_name,
+            dataset_digest=request.dataset_digest,
         )
-        await self._context.metrics.log_batch(run_id, [metric], timeout=remaining(context))
+        await self._context.metrics.log_batch(run_id, [metric], within=remaining(context))
         return metrics_pb2.LogMetricResponse()
 
     async def StreamMetrics(
@@ -49,7 +56,7 @@ class MetricService(metrics_pb2_grpc.MetricServiceServicer):
         if not request.HasField("open"):
             raise v.missing("open")
         batch = request.batch if request.HasField("batch") else None
-        return await self._context.metrics.append(request.open, batch, timeout=remaining(context))
+        return await self._context.metrics.append(request.open, batch, within=remaining(context))
 
     async def GetMetricHistory(
         self, request: metrics_pb2.GetMetricHistoryRequest, context: Any
@@ -61,9 +68,7 @@ class MetricService(metrics_pb2_grpc.MetricServiceServicer):
         if request.HasField("max_results"):
             limit = v.check_max_results(request.max_results, MAX_HISTORY)
         reader = self._context.reader
-        return await self._context.call(
-            reader.history, run_id, request.metric_key, request.page_token, limit
-        )
+        return await self._context.call(reader.history, run_id, request.metric_key, request.page_token, limit)
 
     async def GetMetricSeries(
         self, request: metrics_pb2.GetMetricSeriesRequest, context: Any

@@ -1,0 +1,142 @@
+"""What the database holds of some series of one run, as pieces; chunks are read when a piece is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+
+from runstream_server.ingest import chunks, segments, summaries
+from runstream_server.ingest.pieces import Piece, Range, pieces_of, visible
+from runstream_server.ingest.points import Points, merge
+from runstream_server.ingest.summaries import Summaries, summarise
+from runstream_server.store.tables import chunks as chunks_table
+from runstream_server.store.tables import rewinds
+from runstream_server.store.tables import segments as segments_table
+
+_CACHED_CHUNKS = 4
+_FETCH = 64
+"""Segments held at once while they are read."""
+
+SourceGeneration = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHead:
+    """A chunk without its points."""
+
+    id: int
+    source: int
+    generation: int
+    n: int
+    summaries: Summaries
+
+
+def read_heads(
+    connection: sa.Connection, run: int, keys: Iterable[str] | None, range_: Range, source: int | None
+) -> list[ChunkHead]:
+    """Return the chunks of a run that may hold points of the keys (all when None) inside the range."""
+    table = chunks_table.c
+    query = sa.select(table.id, table.source, table.generation, table.n, table.summaries).where(
+        table.run == run
+    )
+    query = query.where(table.min_step <= range_.max_step, table.max_step >= range_.min_step)
+    if keys is not None:
+        ordered = sorted(keys)
+        query = query.where(table.first_key <= ordered[-1], table.last_key >= ordered[0])
+    if source is not None:
+        query = query.where(table.source == source)
+    rows = connection.execute(query.order_by(table.id))
+    return [ChunkHead(row[0], row[1], row[2], row[3], summaries.decode(row[4])) for row in rows]
+
+
+def read_chunk(connection: sa.Connection, run: int, head: ChunkHead) -> Points:
+    """Return the points of a chunk."""
+    table = chunks_table.c
+    data = connection.scalar(sa.select(table.data).where(table.run == run, table.id == head.id))
+    return chunks.decode(head.summaries, bytes(data or b""))
+
+
+def read_segments(
+    connection: sa.Connection, run: int, keys: Iterable[str] | None, source: int | None
+) -> dict[SourceGeneration, Points]:
+    """Return the points of the keys (all when None) in segments, sorted, by source and generation."""
+    table = segments_table.c
+    query = sa.select(table.source, table.generation, table.data).where(table.run == run)
+    if source is not None:
+        query = query.where(table.source == source)
+    wanted = None if keys is None else frozenset(keys)
+    found: dict[SourceGeneration, list[Points]] = {}
+    with connection.execute(query.execution_options(yield_per=_FETCH)) as rows:
+        for row in rows:
+            points = segments.decode(row[2], wanted)
+            if len(points):
+                found.setdefault((row[0], row[1]), []).append(points)
+    return {part: merge(pieces) for part, pieces in found.items()}
+
+
+def read_limits(connection: sa.Connection, run: int) -> Limits:
+    """Return what rewinds of the run hide."""
+    table = rewinds.c
+    rows = connection.execute(sa.select(table.generation, table.step).where(table.run == run))
+    return Limits([(row[0], row[1]) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Rewinds of a run as (generation, step)."""
+
+    rewinds: Sequence[tuple[int, int]]
+
+    def of(self, generation: int) -> int | None:
+        """Return the last visible step of points of a generation, None when all are visible."""
+        return min((step for number, step in self.rewinds if number > generation), default=None)
+
+
+class Scan:
+    """Series of one run on one snapshot."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        run: int,
+        keys: Sequence[str],
+        range_: Range,
+        source: int | None = None,
+    ) -> None:
+        self._connection = connection
+        self._run = run
+        self._cache: OrderedDict[int, Points] = OrderedDict()
+        self.pieces: dict[str, list[Piece]] = {key: [] for key in keys}
+        """Pieces of each key."""
+        limits = read_limits(connection, run)
+        for head in read_heads(connection, run, keys, range_, source):
+            limit = limits.of(head.generation)
+            load = partial(self._load_chunk, head, limit)
+            self._add(head.summaries, head.source, head.generation, load, limit, True)
+        for (number, generation), points in read_segments(connection, run, keys, source).items():
+            limit = limits.of(generation)
+            shown = visible(points, limit)
+            if len(shown):
+                self._add(summarise(shown), number, generation, shown.of_key, None, False)
+
+    def _add(
+        self, known: Summaries, source: int, generation: int, load: object, limit: int | None, ordered: bool
+    ) -> None:
+        for key, piece in pieces_of(known, source, generation, load, self.pieces, ordered=ordered):  # type: ignore[arg-type]
+            if limit is None or piece.max_step <= limit:
+                self.pieces[key].append(piece)
+            elif piece.min_step <= limit:
+                self.pieces[key].append(piece.hidden_above(limit))
+
+    def _load_chunk(self, head: ChunkHead, limit: int | None, key: str) -> Points:
+        points = self._cache.pop(head.id, None)
+        if points is None:
+            points = read_chunk(self._connection, self._run, head)
+        self._cache[head.id] = points
+        if len(self._cache) > _CACHED_CHUNKS:
+            self._cache.popitem(last=False)
+        return visible(points.of_key(key), limit)
