@@ -27,7 +27,10 @@ COMMANDS = {
     "status": Entry(
         "runstream._commands.status:app", "Show what is not delivered yet, and what was refused."
     ),
-    "doctor": Entry("runstream._commands.doctor:app", "Say what is wrong, and the way out."),
+    "doctor": Entry(
+        "runstream._commands.doctor:app",
+        "Look at server, stores, clocks and journals; say what is wrong, and the way out.",
+    ),
 }
 """All commands in the order of `runstream --help`: where each is, and its help in one line."""
 

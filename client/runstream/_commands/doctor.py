@@ -12,7 +12,9 @@ from runstream._commands.findings import Finding, report
 from runstream._commands.options import Json, TrackingUri, example, group
 from runstream._commands.output import fail
 
-app = group("Say what is wrong, and the way out.", no_args_is_help=False)
+app = group(
+    "Look at server, stores, clocks and journals; say what is wrong, and the way out.", no_args_is_help=False
+)
 
 _SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|KEY|CREDENTIAL", re.IGNORECASE)
 _PASSWORD = re.compile(r"(//[^/:@]*):[^/@]*@")
@@ -42,7 +44,7 @@ def doctor(
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
-    """Look at server, stores, clocks, state folder and journals; exit code 1 when something is wrong."""
+    """Look at server, stores, clocks and journals; say what is wrong, and the way out."""
     from runstream._commands import checks, state_checks
 
     found: list[Finding] = list(checks.versions())

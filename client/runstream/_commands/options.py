@@ -19,8 +19,8 @@ TrackingUri = Annotated[
     typer.Option(
         "--tracking-uri",
         metavar="URI",
-        help="Server or store: grpc://HOST:PORT, http(s)://HOST:PORT, sqlite:///PATH, postgresql://… or a "
-        "folder (default: RUNSTREAM_TRACKING_URI, else MLFLOW_TRACKING_URI, else ./runstream-data).",
+        help="Server, e.g. http://HOST:PORT, or store "
+        "(default: RUNSTREAM_TRACKING_URI, else MLFLOW_TRACKING_URI, else ./runstream-data).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

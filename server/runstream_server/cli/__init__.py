@@ -1,0 +1,1 @@
+"""Commands that need the server; `runstream._cli` lists all commands."""
