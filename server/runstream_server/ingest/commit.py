@@ -30,6 +30,7 @@ from runstream_server.ingest.storage import SegmentRow
 from runstream_server.ingest.summaries import summarise
 from runstream_server.ingest.work import EventUnit, Outcome, PointsUnit, SessionWork, UnaryWork, Unit, Work
 from runstream_server.store.engine import is_transient
+from runstream_server.store.model_metrics import write_model_metrics
 from runstream_server.store.runs import RunKey, ensure_run, lock_runs, require_active, resolve, run_not_found
 
 logger = logging.getLogger("runstream.ingest")
@@ -247,6 +248,11 @@ class Commit:
                 raise WorkFailed(work, error)
             for unit, error in refused:
                 self._refuse(unit, error)
+        for work, key in unary:
+            try:
+                write_model_metrics(self.connection, key, work.metrics)
+            except ServerError as error:
+                raise WorkFailed(work, error) from None
         points = [unit for unit in units if isinstance(unit, PointsUnit)]
         parts, bad = (
             collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources))

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from runstream.v1 import runs_pb2
-from runstream_server.store import inputs
+from runstream_server.store import inputs, outputs
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import latest_metrics, params, runs, tags
 
@@ -63,6 +63,7 @@ def load_runs(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[ru
             timestamp=row.timestamp,
         )
     inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
+    outputs.load_outputs(connection, loaded)
     return list(loaded.values())
 
 

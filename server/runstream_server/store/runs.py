@@ -167,7 +167,10 @@ def _create(
     tag_values: Mapping[str, str],
 ) -> runs_pb2.Run:
     insert_run(connection, experiment, run_id, run_name, user_id, start_time, tag_values)
-    return _get(connection, run_id)
+    run = _get(connection, run_id)
+    if not run.outputs.model_outputs:
+        run.ClearField("outputs")  # as MLflow's answer to a create
+    return run
 
 
 def insert_run(
