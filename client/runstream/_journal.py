@@ -1,0 +1,342 @@
+"""The writer's side of a journal: a row of slots in memory-mapped files, filled by log calls.
+
+When a log call returns, what it logged survives SIGKILL of this process. Nothing here waits for a network,
+and a full disk costs a warning, never an exception.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runstream import _slots as slots
+from runstream._checks import to_float
+from runstream._dictionary import DictionaryWriter, RunEntry, SeriesEntry
+from runstream._segments import create_segment, open_segment, segment_indices
+from runstream._slots import MARKER_OFFSET, SEGMENT_BYTES, SEGMENT_SHIFT, SEGMENT_SLOTS, SLOT_BYTES
+from runstream._state import try_lock
+
+MAX_SERIES = 100_000
+META, LOCK, READER_LOCK, ACK, LOST = "journal.json", "lock", "reader.lock", "ack", "lost"
+
+OWN: set[str] = set()
+"""Sessions this process writes: their locks must not be opened a second time here (see try_lock)."""
+
+_RETRY_SPACE = 1.0  # seconds between attempts to go on after the disk was full
+_MASK = SEGMENT_SLOTS - 1
+logger = logging.getLogger("runstream.journal")
+
+LogMetric = Callable[[str, str, float, int | None, int | None], None]
+
+
+class Full(Exception):
+    """Raised when a slot has no place: the disk or the journal's limit is reached."""
+
+
+class Journal:
+    """One session's journal, open for writing."""
+
+    def __init__(self, folder: Path, lock: int, limit: int) -> None:
+        self.folder = folder
+        self.session_id = folder.name
+        self.series: dict[tuple[str, str], int] = {}
+        self.runs: dict[str, RunEntry] = {}
+        self.lost = 0
+        """Calls that found no place."""
+        self.limit = limit
+        self.buffers: dict[int, mmap.mmap] = {}
+        # One counter for all threads: under the GIL a step of it is atomic. `for` takes the number, because
+        # unlike a call of next() it leaves no moment for a signal handler to raise before it is stored.
+        self.counter = itertools.count()
+        self._lock_file = lock
+        self._lock = threading.RLock()
+        self._segment_lock = threading.Lock()
+        self._newest = -1
+        self._spare: mmap.mmap | None = None
+        self._full = False
+        self._warned = False
+        self._retry_at = 0.0
+        self._dictionary = DictionaryWriter(folder)
+        self._next_series = 0
+        self._lost_file = os.open(folder / LOST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._write_lost()
+        self._enter(0)
+
+    @classmethod
+    def create(cls, journals: Path, session_id: str, meta: dict[str, Any], limit: int) -> Journal:
+        """Make the folder of a new session and lock it; senders see it whole or not at all.
+
+        Raises: OSError when the disk has no room for the first segment.
+        """
+        hidden = journals / f".{session_id}"
+        hidden.mkdir(mode=0o700)
+        (hidden / META).write_text(json.dumps({**meta, "format": slots.FORMAT, "session_id": session_id}))
+        OWN.add(session_id)
+        lock = try_lock(hidden / LOCK)
+        assert lock is not None  # nobody else knows the folder
+        folder = journals / session_id
+        hidden.rename(folder)
+        return cls(folder, lock, limit)
+
+    def written(self) -> int:
+        """Return the number of slots taken so far, i.e. the next sequence."""
+        return int(repr(self.counter)[6:-1])  # looks without taking
+
+    def bind(self, slow: Callable[..., None]) -> LogMetric:
+        """Return the log call for points, as short as it can be; all that is unusual goes to `slow`.
+
+        `slow(journal, error, sequence, run_id, key, value, step, timestamp)`; sequence is -1 when no slot
+        was taken.
+        """
+        series, buffers, counter, pack_into = (
+            self.series,
+            self.buffers,
+            self.counter,
+            slots.POINT_SLOT.pack_into,
+        )
+        time_ns, point, shift, mask = time.time_ns, slots.POINT, SEGMENT_SHIFT, _MASK
+
+        def log_metric(
+            run_id: str, key: str, value: float, step: int | None = 0, timestamp: int | None = None
+        ) -> None:
+            sequence = -1
+            try:
+                number = series[run_id, key]
+                if value.__class__ is not float:
+                    value = to_float(key, value)
+                if step is None:
+                    step = 0
+                if timestamp is None:
+                    timestamp = time_ns() // 1_000_000
+                elif timestamp < 0:
+                    raise ValueError
+                for sequence in counter:  # noqa: B007
+                    break
+                # One store a field, in order: the marker is last, so a slot is whole or has no marker.
+                pack_into(
+                    buffers[sequence >> shift], (sequence & mask) << 5, step, timestamp, value, number, point
+                )
+            except BaseException as error:
+                slow(self, error, sequence, run_id, key, value, step, timestamp)
+
+        return log_metric
+
+    def write_point(self, sequence: int, series: int, step: int, timestamp: int, value: float) -> None:
+        """Write a checked point, into slot `sequence` or a new one when it is -1.
+
+        Raises: Full when there is no place.
+        """
+        slot = slots.POINT_SLOT.pack(step, timestamp, value, series, slots.POINT)
+        try:
+            if sequence < 0:
+                for sequence in self.counter:  # noqa: B020
+                    break
+            self._store(sequence, slot)
+        except BaseException:
+            if sequence >= 0:
+                self.give_up(sequence)
+            raise
+
+    def give_up(self, sequence: int) -> None:
+        """Fill a slot whose call raised, unless it was written; otherwise readers would wait for it."""
+        try:
+            buffer = self._buffer(sequence >> SEGMENT_SHIFT)
+        except Full:
+            return
+        offset = (sequence & _MASK) * SLOT_BYTES + MARKER_OFFSET
+        if slots.MARKER.unpack_from(buffer, offset)[0] == 0:
+            slots.MARKER.pack_into(buffer, offset, slots.SKIP)
+
+    def write_record(self, kind: int, run: int, text: bytes) -> int:
+        """Write a record and return its first sequence. Raises: Full when there is no place."""
+        record = slots.encode_record(kind, run, text)
+        # zip steps the counter as often as needed without giving up the GIL: the slots lie in a row.
+        rows = zip(*itertools.repeat(self.counter, len(record)))  # noqa: B905
+        taken: tuple[int, ...] = ()
+        try:
+            for taken in rows:  # noqa: B007
+                break
+            # The first slot last: where it is, all are.
+            for sequence, slot in reversed(list(zip(taken, record, strict=True))):
+                self._store(sequence, slot)
+        except BaseException:
+            for sequence in taken:
+                self.give_up(sequence)
+            raise
+        return taken[0]
+
+    def define_series(self, run_id: str, key: str) -> int:
+        """Return the number of a series, new or known.
+
+        Raises: Full when the disk has no room for its name; OverflowError past 100,000 series.
+        """
+        with self._lock:
+            number = self.series.get((run_id, key))
+            if number is None:
+                number = self._next_series
+                if number >= MAX_SERIES:
+                    raise OverflowError
+                run = self.attach(run_id).run
+                self._append(SeriesEntry(number, run, key))
+                self._next_series += 1
+                self.series[run_id, key] = number
+            return number
+
+    def declare(self, entry: RunEntry) -> RunEntry:
+        """Record how a run begins, or what more is known about it. Raises: Full."""
+        with self._lock:
+            known = self.runs.get(entry.run_id)
+            entry = replace(entry, run=known.run if known else len(self.runs))
+            if entry != known:
+                self._append(entry)
+                self.runs[entry.run_id] = entry
+                self.write_record(slots.DECLARE, entry.run, b"")
+            return entry
+
+    def attach(self, run_id: str) -> RunEntry:
+        """Return the entry of a run; one that was not declared is one that must exist. Raises: Full."""
+        return self.runs.get(run_id) or self.declare(RunEntry(0, run_id))
+
+    def count_lost(self) -> None:
+        """Count a call that found no place; warn the first time."""
+        with self._lock:
+            self.lost += 1
+            self._write_lost()
+            self._warn("no space")
+
+    def close(self) -> None:
+        """Mark the journal complete and let its lock go. Later calls are lost."""
+        try:
+            self.write_record(slots.CLOSE, 0, b"")
+        except Full:
+            logger.warning("the end of journal %s could not be written: no room", self.session_id)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all this process holds of the journal and write nothing: what a forked child does.
+
+        A child holds no lock, so closing its copy of the descriptor does not free the parent's.
+        """
+        # Emptied, not replaced: bound log calls hold these, and find nothing from now on.
+        self.series.clear()
+        self.buffers.clear()
+        self._spare = None
+        self._newest = 1 << 62
+        self._dictionary.close()
+        os.close(self._lost_file)
+        os.close(self._lock_file)
+        OWN.discard(self.session_id)
+
+    def _append(self, entry: RunEntry | SeriesEntry) -> None:
+        try:
+            self._dictionary.add(entry)
+        except OSError as error:
+            raise Full(str(error)) from error
+
+    def _store(self, sequence: int, slot: bytes) -> None:
+        buffer = self._buffer(sequence >> SEGMENT_SHIFT)
+        offset = (sequence & _MASK) * SLOT_BYTES
+        buffer[offset : offset + MARKER_OFFSET] = slot[:MARKER_OFFSET]
+        buffer[offset + MARKER_OFFSET : offset + SLOT_BYTES] = slot[MARKER_OFFSET:]
+
+    def _buffer(self, index: int) -> mmap.mmap:
+        """Return the map of a segment; go on to the next segment when `index` is new. Raises: Full."""
+        buffer = self.buffers.get(index)
+        if buffer is None and not (self._full and time.monotonic() < self._retry_at):
+            buffer = self._undisturbed(index)
+        if buffer is None:
+            raise Full
+        return buffer
+
+    def _undisturbed(self, index: int) -> mmap.mmap | None:
+        """Open a segment where no signal handler can raise in the middle of it: in another thread.
+
+        Python runs handlers in the main thread only. Once in 65,536 calls, so its cost does not matter.
+        """
+        found: list[mmap.mmap | None] = []
+        thread = threading.Thread(target=lambda: found.append(self._open(index)), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had, or the interpreter is ending
+            return self._open(index)
+        thread.join()
+        return found[0] if found else None
+
+    def _open(self, index: int) -> mmap.mmap | None:
+        with self._segment_lock:
+            if index in self.buffers:
+                return self.buffers[index]
+            if index <= self._newest:
+                return self._reopen(index)
+            if not self._full and all(self._enter(new) for new in range(self._newest + 1, index + 1)):
+                return self.buffers[index]
+            self._resume()
+            return None
+
+    def _reopen(self, index: int) -> mmap.mmap | None:
+        """Map an older segment: for a thread that was held up while others filled a whole one."""
+        try:
+            return open_segment(self.folder, index, write=True)
+        except (OSError, ValueError):
+            return None  # there was no room for it
+
+    def _enter(self, index: int) -> bool:
+        """Begin a segment and prepare the one after it; say whether there was room for it."""
+        segment = self._spare or self._prepare(index)
+        self._spare = None
+        if segment is None:
+            self._full = True
+            return False
+        self._newest = index
+        self.buffers[index] = segment
+        self.buffers.pop(index - 2, None)  # the last one stays for threads that are late
+        self._spare = self._prepare(index + 1)
+        return True
+
+    def _resume(self) -> None:
+        """Go on at the next segment boundary when there is room again; readers jump over what is missing."""
+        index = (self.written() >> SEGMENT_SHIFT) + 1
+        segment = self._prepare(index)
+        if segment is None:
+            return
+        for sequence in self.counter:
+            if sequence >= (index << SEGMENT_SHIFT) - 1:
+                break
+        self._spare = segment
+        self._full = not self._enter(index)
+
+    def _prepare(self, index: int) -> mmap.mmap | None:
+        if time.monotonic() < self._retry_at:
+            return None
+        try:
+            if (len(segment_indices(self.folder)) + 1) * SEGMENT_BYTES > self.limit:
+                raise OSError(f"the limit of {self.limit:,} bytes is reached")
+            return create_segment(self.folder, index)
+        except OSError as error:
+            self._retry_at = time.monotonic() + _RETRY_SPACE
+            self._warn(error.strerror or str(error))
+            return None
+
+    def _warn(self, why: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "The journal %s cannot grow: %s. Log calls go on; those that find no room are counted and lost. "
+                "Free disk space, set RUNSTREAM_STATE_DIR to a larger disk, or raise RUNSTREAM_JOURNAL_LIMIT; "
+                "a reachable server frees delivered parts by itself.",
+                self.folder,
+                why,
+            )
+
+    def _write_lost(self) -> None:
+        # In place, in a block the file already has: this works on a full disk.
+        os.pwrite(self._lost_file, b"%020d" % self.lost, 0)

@@ -1,0 +1,59 @@
+"""Keeps a sender at work for this process: starts it, notices when it is killed, starts it again."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from runstream._control import Link, SocketLink
+from runstream._errors import RunstreamError
+from runstream._start import start_sender, start_thread
+from runstream._state import StateFolder
+
+if TYPE_CHECKING:
+    from runstream._config import Config
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 30.0
+
+
+class Keeper:
+    """Holds one connection to the sender in a daemon thread; when it breaks, the sender is gone."""
+
+    def __init__(self, config: Config, folder: StateFolder) -> None:
+        self._config = config
+        self._folder = folder
+        self._links = SocketLink(folder.socket())
+        self._thread_link: Link | None = None
+        self._watched = threading.Event()
+        if config.sender == "thread":
+            self._thread_link = start_thread(config, folder)
+        else:
+            threading.Thread(target=self._watch, name="runstream-keeper", daemon=True).start()
+
+    def link(self) -> Link:
+        """Return a link to a sender that runs. Raises: Unavailable when none can be started."""
+        if self._thread_link is not None:
+            return self._thread_link
+        if not self._watched.is_set():
+            start_sender(self._config, self._folder).close()
+        return self._links
+
+    def after_fork(self) -> None:
+        """Drop the parent's connections in a child."""
+        self._links.after_fork()
+
+    def _watch(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                start_sender(self._config, self._folder).close()
+                with self._links.connect() as connection:
+                    connection.settimeout(None)
+                    self._watched.set()
+                    pause = _FIRST_PAUSE
+                    connection.recv(1)  # nothing is ever sent here: it returns when the sender ends
+            except (OSError, RunstreamError):
+                pass
+            self._watched.clear()
+            threading.Event().wait(pause)  # a sender that dies at once must not be started in a busy loop
+            pause = min(2 * pause, _LAST_PAUSE)
