@@ -94,6 +94,8 @@ def _from_version(connection: sa.Connection, source: str, run_id: str) -> Resolv
         version = version_by_stage(connection, name, suffix)
     elif "@" in name:
         model, _, alias = name.rpartition("@")
+        if not model or not alias:
+            raise _bad_source(source, _URI_FORMS)
         version = version_by_alias(connection, model, alias)
     else:
         raise NotFound(f"Logged model with ID {shorten(name)} not found", field="source")

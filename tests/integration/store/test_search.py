@@ -1,0 +1,361 @@
+"""Searches over both stores give what the same filter and order give in Python."""
+
+import math
+import random
+import re
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runstream.v1 import runs_pb2
+from runstream_server.errors import InvalidArgument
+from runstream_server.store.runs import ParamRow, RunStore, TagRow, resolve, write_events
+from runstream_server.store.tables import experiments, latest_metrics, runs
+
+TEXTS = ["", "a", "A", "aB", "a%b", "a_b", "x/y", "\\", "naïve", "NAÏVE", "10", "9", "a" * 300 + "b", "it's"]
+NUMBERS = [-math.inf, -1.5, -0.0, 0.0, 1.0, 2.0**60, math.inf, math.nan]
+KEYS = ["k", "a/b", "val loss"]
+STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+
+
+@dataclass
+class Fact:
+    """What is known of a run."""
+
+    name: str
+    start: int
+    end: int | None
+    status: int
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+    datasets: list[str]
+    id: str = ""
+
+
+@pytest.fixture(scope="module")
+def store(db):
+    """Return a store of 60 runs with a mixture of everything, and the facts about them."""
+    choose = random.Random(7)
+    store = RunStore(db)
+    facts = []
+    for number in range(60):
+        fact = Fact(
+            name=choose.choice(TEXTS[1:]) + str(number % 7),
+            start=1000 + number // 3,
+            end=choose.choice([None, 5, 6, 7]),
+            status=choose.choice(list(STATUSES)),
+            metrics={key: choose.choice(NUMBERS) for key in KEYS if choose.random() < 0.7},
+            params={key: choose.choice(TEXTS) for key in KEYS if choose.random() < 0.7},
+            tags={key: choose.choice(TEXTS) for key in KEYS if choose.random() < 0.7},
+            datasets=sorted({choose.choice("pqr") for _ in range(choose.randint(0, 2))}),
+        )
+        fact.id = store.create_run("0", run_name=fact.name, start_time=fact.start).info.run_id
+        fact.tags["mlflow.runName"] = fact.name
+        store.update_run(fact.id, status=fact.status, end_time=fact.end)
+        named = [runs_pb2.Dataset(name=name, digest="1", source="{}") for name in fact.datasets]
+        store.log_inputs(fact.id, [runs_pb2.DatasetInput(dataset=dataset) for dataset in named])
+        facts.append(fact)
+    db.write(_fill, facts)
+    return store, facts
+
+
+def _fill(connection, facts):
+    for fact in facts:
+        key = resolve(connection, [fact.id])[fact.id]
+        write_events(
+            connection,
+            [ParamRow(key.run, key.run_id, 0, name, value) for name, value in fact.params.items()],
+            [TagRow(key.run, 0, name, value) for name, value in fact.tags.items()],
+        )
+        put_metrics(connection, key.run, fact.metrics)
+
+
+def put_metrics(connection, run, values):
+    for name, value in values.items():
+        nan = math.isnan(value)
+        connection.execute(
+            sa.insert(latest_metrics).values(
+                run=run,
+                key=name,
+                experiment=0,
+                value=None if nan else value,
+                is_nan=nan,
+                step=0,
+                timestamp=0,
+                count=1,
+                nan_count=int(nan),
+            )
+        )
+
+
+def search(store, filter="", order_by=(), max_results=1000, token="", experiment_ids=("0",)):
+    return store.search_runs(
+        runs_pb2.SearchRunsRequest(
+            experiment_ids=experiment_ids,
+            filter=filter,
+            order_by=order_by,
+            max_results=max_results,
+            page_token=token,
+        )
+    )
+
+
+def ids(response):
+    return [run.info.run_id for run in response.runs]
+
+
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def fold(text):
+    return "".join(char.lower() if char.isascii() else char for char in text)
+
+
+def like(text, pattern):
+    regex = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in pattern)
+    return re.fullmatch(regex, text, re.DOTALL) is not None
+
+
+COMPARE = {
+    "=": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "LIKE": like,
+    "ILIKE": lambda a, b: like(fold(a), fold(b)),
+    "IN": lambda a, b: a in b,
+    "NOT IN": lambda a, b: a not in b,
+}
+NUMERIC = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+TEXTUAL = st.sampled_from(["=", "!=", "LIKE", "ILIKE"])
+PATTERNS = st.sampled_from([*TEXTS, "%", "a%", "%b", "_", "A%", "%/%", "na_ve", "%%a%%", "a|%b", "a\\%b"])
+
+
+@st.composite
+def clauses(draw):
+    """Return a clause as text, and what it says of a fact."""
+    kind = draw(
+        st.sampled_from(["metric", "param", "tag", "null", "time", "status", "name", "id", "dataset"])
+    )
+    key = draw(st.sampled_from(KEYS))
+    if kind == "metric":
+        operator, value = draw(NUMERIC), draw(st.sampled_from([-1.5, 0.0, 1.0, 2.0**60, 3.5]))
+        return f"metrics.`{key}` {operator} {value!r}", (
+            lambda fact: key in fact.metrics and COMPARE[operator](fact.metrics[key], value)
+        )
+    if kind in ("param", "tag"):
+        operator, value, of = draw(TEXTUAL), draw(PATTERNS), kind + "s"
+        return f'{of}."{key}" {operator} {quoted(value)}', (
+            lambda fact: key in getattr(fact, of) and COMPARE[operator](getattr(fact, of)[key], value)
+        )
+    if kind == "null":
+        of, absent = draw(st.sampled_from(["params", "tags"])), draw(st.booleans())
+        return f"{of}.`{key}` IS {'' if absent else 'NOT '}NULL", (
+            lambda fact: (key not in getattr(fact, of)) == absent
+        )
+    if kind == "time":
+        operator, value = draw(NUMERIC), draw(st.sampled_from([5, 6.5, 1007, 10**30, -(10**30)]))
+        of = draw(st.sampled_from(["start", "end"]))
+        text = repr(value) if isinstance(value, float) else str(value)
+        return f"attributes.{of}_time {operator} {text}", (
+            lambda fact: getattr(fact, of) is not None and COMPARE[operator](getattr(fact, of), value)
+        )
+    if kind == "status":
+        operator, value = draw(TEXTUAL), draw(st.sampled_from(["RUNNING", "f%", "F%", "%ED", "_______", "x"]))
+        return f"status {operator} {quoted(value)}", (
+            lambda fact: COMPARE[operator](STATUSES[fact.status], value)
+        )
+    if kind == "name":
+        operator, value = draw(TEXTUAL), draw(PATTERNS)
+        return f"run_name {operator} {quoted(value)}", (lambda fact: COMPARE[operator](fact.name, value))
+    operator = draw(st.sampled_from(["IN", "NOT IN"]))
+    if kind == "dataset":
+        names = draw(st.lists(st.sampled_from("pqrs"), min_size=1, max_size=3))
+        text = f"datasets.name {operator} ({', '.join(map(quoted, names))})"
+        return text, (lambda fact: any(COMPARE[operator](name, names) for name in fact.datasets))
+    chosen = draw(st.sets(st.integers(0, 59), min_size=1, max_size=5))
+    return (operator, chosen), None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(clauses(), min_size=1, max_size=4))
+def test_a_filter_selects_what_python_selects(store, found):
+    store, facts = store
+    texts, tests = [], []
+    for text, test in found:
+        if test is None:
+            operator, chosen = text
+            wanted = [facts[number].id for number in chosen]
+            text = f"run_id {operator} ({', '.join(map(quoted, wanted))})"
+            test = lambda fact, operator=operator, wanted=wanted: COMPARE[operator](fact.id, wanted)  # noqa: E731
+        texts.append(text)
+        tests.append(test)
+    expected = {fact.id for fact in facts if all(test(fact) for test in tests)}
+    assert set(ids(search(store, " AND ".join(texts)))) == expected
+
+
+def sort_value(fact, term):
+    """Return (rank, value) of a fact by a term, rank 0 for what counts."""
+    entity, _, key = term.partition(".")
+    if entity == "metrics":
+        value = fact.metrics.get(key)
+        return (2, 0) if value is None else (1, 0) if math.isnan(value) else (0, value)
+    if entity in ("params", "tags"):
+        value = getattr(fact, entity).get(key)
+        return (2, "") if value is None else (0, value)
+    value = {
+        "start_time": fact.start,
+        "end_time": fact.end,
+        "status": STATUSES[fact.status],
+        "run_name": fact.name,
+    }[term]
+    return (2, 0) if value is None else (0, value)
+
+
+def in_order(facts, terms):
+    """Sort facts by (term, ascending), then newest first, then id."""
+    found = sorted(facts, key=lambda fact: fact.id)
+    if not any(term == "start_time" for term, _ in terms):
+        found.sort(key=lambda fact: -fact.start)
+    for term, ascending in reversed(terms):
+        found.sort(key=Ranked(term, ascending))
+    return [fact.id for fact in found]
+
+
+class Ranked:
+    """Sort key that puts ranks above 0 last in both directions."""
+
+    def __init__(self, term, ascending):
+        self.term, self.ascending = term, ascending
+
+    def __call__(self, fact):
+        rank, value = sort_value(fact, self.term)
+        return (rank, _Value(value, self.ascending) if rank == 0 else _Value(0, True))
+
+
+class _Value:
+    def __init__(self, value, ascending):
+        self.value, self.ascending = value, ascending
+
+    def __eq__(self, other):
+        return self.value == other.value
+
+    def __lt__(self, other):
+        return self.value < other.value if self.ascending else self.value > other.value
+
+
+TERMS = st.sampled_from(
+    [
+        "metrics.k",
+        "metrics.a/b",
+        "params.k",
+        "tags.k",
+        "tags.none",
+        "start_time",
+        "end_time",
+        "status",
+        "run_name",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(TERMS, st.booleans()), max_size=3, unique_by=lambda term: term[0]),
+    st.integers(1, 70),
+)
+def test_pages_of_every_size_join_to_the_whole_in_order(store, terms, size):
+    store, facts = store
+    order = []
+    for term, ascending in terms:
+        entity, dot, key = term.partition(".")
+        order.append((f"{entity}.`{key}`" if dot else term) + (" ASC" if ascending else " DESC"))
+    found, token = [], ""
+    while True:
+        page = search(store, "", order, size, token)
+        found += ids(page)
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == in_order(facts, terms)
+
+
+def test_a_page_token_is_good_for_its_query_only(store):
+    store, _ = store
+    token = search(store, order_by=["metrics.k"], max_results=1).next_page_token
+    assert search(store, order_by=["metrics.k"], max_results=2, token=token).runs
+    for other in (
+        {"order_by": ["metrics.k DESC"]},
+        {"order_by": ["metrics.k"], "filter": "metrics.k > 0"},
+        {"order_by": ["metrics.k"], "experiment_ids": ["0", "1"]},
+    ):
+        with pytest.raises(InvalidArgument, match="page token"):
+            search(store, token=token, **other)
+
+
+def test_runs_that_come_in_between_do_not_move_the_pages(db):
+    store = RunStore(db)
+    experiment = db.write(_new_experiment, "between")
+    made = [store.create_run(experiment, start_time=number).info.run_id for number in range(10)]
+    first = search(store, max_results=4, experiment_ids=[experiment])
+    store.create_run(experiment, start_time=100)
+    store.delete_run(made[7])  # on the first page
+    second = search(store, max_results=4, token=first.next_page_token, experiment_ids=[experiment])
+    assert ids(first) + ids(second) == made[9:1:-1]
+
+
+def _new_experiment(connection, name):
+    return str(
+        connection.scalar(
+            sa.insert(experiments)
+            .values(
+                name=name, artifact_location=f"mlflow-artifacts:/{name}", creation_time=1, last_update_time=1
+            )
+            .returning(experiments.c.id)
+        )
+    )
+
+
+def test_a_page_takes_a_handful_of_queries_whatever_it_holds(store, db):
+    store, _ = store
+    seen = []
+    record = lambda *args: seen.append(args[2])  # noqa: E731
+    search(store)  # reads the key of page tokens
+    sa.event.listen(db.engine, "before_cursor_execute", record)
+    try:
+        search(store, "metrics.k > -10 AND params.k != 'x'", ["start_time"], 50)
+    finally:
+        sa.event.remove(db.engine, "before_cursor_execute", record)
+    assert len([statement for statement in seen if statement.startswith("SELECT")]) <= 7
+
+
+def test_searching_no_experiment_finds_nothing_and_many_are_fine(store):
+    store, facts = store
+    assert not search(store, experiment_ids=[]).runs
+    many = [str(number) for number in range(100_000)]
+    assert len(search(store, experiment_ids=many, max_results=5).runs) == 5
+    assert len(facts) == 60
+
+
+def test_hostile_filters_do_not_reach_the_database(store, db):
+    store, _ = store
+    for text in (
+        "params.k = '''; DROP TABLE runs; --'",
+        "params.k = '\\'",
+        "tags.`'; DROP TABLE runs` = 'x'",
+    ):
+        search(store, text)
+    assert db.read(lambda connection: connection.scalar(sa.select(sa.func.count()).select_from(runs))) >= 60
+
+
+def test_a_hundred_clauses_and_twenty_terms_are_answered(store):
+    store, _ = store
+    filters = " AND ".join(f"params.p{number} IS NULL AND metrics.k != {number}" for number in range(50))
+    search(store, filters, [f"metrics.m{number}" for number in range(20)], 5)
