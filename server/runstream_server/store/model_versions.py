@@ -11,6 +11,7 @@ from runstream_server.artifacts.locations import LocationSettings
 from runstream_server.errors import InvalidArgument
 from runstream_server.search.prompts import IS_PROMPT_TAG
 from runstream_server.store.bulk import insert
+from runstream_server.store.registrations import note_registration
 from runstream_server.store.registry_reader import (
     find_model,
     find_version,
@@ -72,6 +73,8 @@ def create(
                 for key, value in tags.items()
             ],
         )
+    if model_id := request.model_id or resolved.model_id:
+        note_registration(connection, model_id, request.name, version)
     return get(connection, request.name, version)
 
 
@@ -82,7 +85,7 @@ def _resolve(
     settings: LocationSettings,
 ) -> Resolved:
     if tags.get(IS_PROMPT_TAG, "").lower() != "true":
-        return resolve_source(connection, request.source, request.run_id, settings)
+        return resolve_source(connection, request.source, request.run_id, settings, request.model_id)
     if request.source not in PROMPT_SOURCES:
         raise InvalidArgument(
             f"Invalid prompt source: {shorten(request.source)}. A prompt has no files; use dummy-source.",

@@ -2,6 +2,8 @@
 
 models:/name/3  models:/name@alias  models:/name/Production  models:/name/latest
     where that version's files are; the new version shares them
+models:/m-<id>, or a location below a logged model's artifacts when `model_id` is given
+    where the logged model's files are
 runs:/<run id>/path
     below that run's artifacts
 anything else
@@ -19,6 +21,7 @@ from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.store.registry_reader import find_version, version_by_alias, version_by_stage
 from runstream_server.store.run_locks import resolve, run_not_found
+from runstream_server.store.tables import logged_models
 from runstream_server.validation import check_run_id, parse_version, shorten
 
 PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
@@ -40,14 +43,16 @@ class Resolved:
 
 
 def resolve_source(
-    connection: sa.Connection, source: str, run_id: str, settings: LocationSettings
+    connection: sa.Connection, source: str, run_id: str, settings: LocationSettings, model_id: str = ""
 ) -> Resolved:
     """Return where the files of a source are, and the run they come from.
 
-    Raises: InvalidArgument for a source outside the server's stores or the given run; NotFound for an
-    unknown run, model or version.
+    Raises: InvalidArgument for a source outside the server's stores, the given run or logged model; NotFound
+    for an unknown run, model or version.
     """
     scheme = source.partition(":")[0].lower()
+    if model_id and (scheme != "models" or source == f"models:/{model_id}"):
+        return _from_logged_model(connection, source, run_id, model_id)
     if scheme == "models":
         return _from_version(connection, source, run_id)
     if scheme == "runs":
@@ -58,6 +63,25 @@ def resolve_source(
     if not _is_within(source, root):
         raise _bad_source(source, f"it must lie below the artifacts of run {run_id}, which are at {root}")
     return Resolved(canonical(source), run_id)
+
+
+def _from_logged_model(connection: sa.Connection, source: str, run_id: str, model_id: str) -> Resolved:
+    row = connection.execute(
+        sa.select(logged_models.c.artifact_uri, logged_models.c.source_run_id).where(
+            logged_models.c.model_id == model_id, logged_models.c.deleted_time.is_(None)
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"Logged model with ID {shorten(model_id)} not found", field="source")
+    run_id = run_id or row.source_run_id
+    if source == f"models:/{model_id}":
+        return Resolved(row.artifact_uri, run_id, model_id)
+    if not _is_within(source, row.artifact_uri):
+        raise _bad_source(
+            source,
+            f"it must lie below the artifacts of logged model {model_id}, which are at {row.artifact_uri}",
+        )
+    return Resolved(canonical(source), run_id, model_id)
 
 
 def canonical(location: str) -> str:
@@ -98,7 +122,7 @@ def _from_version(connection: sa.Connection, source: str, run_id: str) -> Resolv
             raise _bad_source(source, _URI_FORMS)
         version = version_by_alias(connection, model, alias)
     else:
-        raise NotFound(f"Logged model with ID {shorten(name)} not found", field="source")
+        return _from_logged_model(connection, source, run_id, name)
     if version.storage_location in PROMPT_SOURCES:
         raise _bad_source(source, "a prompt version has no files")
     if run_id and run_id != version.run_id:
