@@ -17,7 +17,7 @@ from runstream._adopt import read_meta
 from runstream._errors import RunstreamError, Unavailable
 from runstream._sender_control import ControlServer
 from runstream._sender_delivery import DONE, Delivery
-from runstream._sender_relay import relay
+from runstream._sender_relay import download, relay
 from runstream._sender_uploads import Upload, Uploader
 from runstream._sender_upstream import Upstream
 from runstream._slots import FORMAT
@@ -124,6 +124,8 @@ class SenderCore:
         """Answer a control call; blocks for as long as the call says."""
         if request.HasField("relay"):
             return relay(request, self.upstream, self._post)
+        if request.HasField("download"):
+            return download(request, self.upstream, self._post)
         call = request.sender
         if call.action == SenderCall.ACTION_DRAIN:
             self.stop()

@@ -1,0 +1,71 @@
+"""Methods of `Client` that read metrics back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runstream import _convert as convert
+from runstream._calls import Caller, text_list
+from runstream._types import Metric, MetricSeries, PagedList
+from runstream.v1 import metrics_pb2 as pb
+
+_SERVICE = "MetricService"
+
+
+class MetricMethods(Caller):
+    """Reads histories point by point, or in columns."""
+
+    def get_metric_history(
+        self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
+    ) -> PagedList[Metric]:
+        """Return the points of a metric in order of (timestamp, step, value), all or `max_results` of them.
+
+        An unknown key has no points. Raises: NotFound for an unknown run.
+        """
+        points: PagedList[Metric] = PagedList(token=page_token)
+        while True:
+            request = pb.GetMetricHistoryRequest(
+                run_id=run_id, metric_key=key, max_results=max_results, page_token=points.token or None
+            )
+            answer = self._call(f"{_SERVICE}/GetMetricHistory", request, pb.GetMetricHistoryResponse)
+            points.extend(map(convert.metric, answer.metrics))
+            points.token = answer.next_page_token or None
+            if points.token is None or max_results is not None:
+                return points
+
+    def get_metric_series(
+        self,
+        run_ids: Sequence[str] | str,
+        keys: Sequence[str] | str,
+        *,
+        max_points: int | None = None,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        min_timestamp: int | None = None,
+        max_timestamp: int | None = None,
+        source: int | None = None,
+    ) -> list[MetricSeries]:
+        """Return the series of many runs and keys as NumPy columns, in order of runs, then keys.
+
+        Without `max_points` all points; with it at most that many buckets a series, whose min and max keep
+        every spike. Series that do not exist are left out. Bounds are inclusive, timestamps in ms.
+        Raises: NotFound for an unknown run; InvalidParameter.
+        """
+        request = pb.GetMetricSeriesRequest(
+            run_ids=text_list(run_ids),
+            metric_keys=text_list(keys),
+            max_points=max_points,
+            min_step=min_step,
+            max_step=max_step,
+            min_timestamp=min_timestamp,
+            max_timestamp=max_timestamp,
+            source=source,
+        )
+        parts: dict[tuple[str, str], list[pb.MetricSeries]] = {}
+        while True:
+            answer = self._call(f"{_SERVICE}/GetMetricSeries", request, pb.GetMetricSeriesResponse)
+            for part in answer.series:
+                parts.setdefault((part.run_id, part.key), []).append(part)
+            if not answer.next_page_token:
+                return [convert.metric_series(pages) for pages in parts.values()]
+            request.page_token = answer.next_page_token
