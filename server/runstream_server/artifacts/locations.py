@@ -88,7 +88,7 @@ class Location:
         return f"{self.scheme}:{'//' + self.authority if self.authority else ''}/{self.path}".rstrip("/")
 
 
-_PROXIED_ROOT = Location(PROXIED, "", ROOT)
+PROXIED_ROOT = Location(PROXIED, "", ROOT)
 
 
 def parse_root(text: str) -> Location:
@@ -175,7 +175,7 @@ def default_root(settings: LocationSettings) -> Location:
     """Return the parent of the locations of new experiments. Raises: LocationError."""
     if settings.default_artifact_root:
         return parse_root(settings.default_artifact_root)
-    return _PROXIED_ROOT if settings.serve_artifacts else destination(settings)
+    return PROXIED_ROOT if settings.serve_artifacts else destination(settings)
 
 
 def roots(settings: LocationSettings) -> list[Location]:
@@ -216,7 +216,7 @@ def check_experiment_location(settings: LocationSettings, uri: str, field: str =
     root itself, and names that begin with a dot. Raises: InvalidArgument.
     """
     checked = check_client_location(settings, uri, field)
-    for root in (_PROXIED_ROOT, destination(settings), default_root(settings)):
+    for root in (PROXIED_ROOT, destination(settings), default_root(settings)):
         below = _within(uri, root)
         if below is not None and (below.is_root or _RESERVED.match(below.parts[0])):
             raise _refused(uri, field)
@@ -227,7 +227,7 @@ def _allowed(settings: LocationSettings) -> list[Location]:
     allowed = [parse_root(text) for text in settings.allowed_artifact_stores]
     if settings.default_artifact_root:
         allowed.append(default_root(settings))
-    return [*allowed, _PROXIED_ROOT] if settings.serve_artifacts else allowed
+    return [*allowed, PROXIED_ROOT] if settings.serve_artifacts else allowed
 
 
 def _within(uri: str, root: Location) -> ArtifactPath | None:
