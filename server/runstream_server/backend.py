@@ -14,10 +14,9 @@ from urllib.parse import unquote, urlsplit
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from runstream_server.config import DEFAULT_FOLDER, SettingError
+from runstream_server.config import SettingError
 
 DATABASE_FILE = "runstream.db"
-ARTIFACTS = "artifacts"
 
 
 class StoreError(Exception):
@@ -30,8 +29,6 @@ class Backend:
 
     url: sa.URL
     """SQLAlchemy URL; SQLite paths are absolute."""
-    artifacts: Path
-    """Folder of artifacts when no destination is set, absolute."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -67,15 +64,14 @@ def resolve_backend(uri: str) -> Backend:
     """Return what a `backend_store_uri` names. Raises: SettingError for what cannot be read or used."""
     scheme = uri.partition(":")[0].lower() if "://" in uri or uri.startswith(("file:", "sqlite:")) else ""
     if scheme.partition("+")[0] in ("postgresql", "postgres"):
-        return Backend(_postgresql(uri), Path(DEFAULT_FOLDER).absolute() / ARTIFACTS)
+        return Backend(_postgresql(uri))
     if scheme == "sqlite":
-        path = _sqlite_path(uri)
-        return Backend(_file(path), path.parent / ARTIFACTS)
+        return Backend(_file(_sqlite_path(uri)))
     if scheme in ("", "file"):
         folder = Path(unquote(urlsplit(uri).path) if scheme else uri).expanduser().absolute()
         if folder.is_file():
             raise SettingError(f"{uri} is a file; write sqlite:///{folder} to use it as a database")
-        return Backend(_file(folder / DATABASE_FILE), folder / ARTIFACTS)
+        return Backend(_file(folder / DATABASE_FILE))
     raise SettingError(
         f"backend store {scheme}:// is not supported; take postgresql://…, sqlite:///PATH or a folder"
     )

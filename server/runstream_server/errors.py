@@ -1,18 +1,19 @@
 """Domain errors, and the one table that gives each its codes on every door.
 
-    ServerError
-    ├── InvalidArgument        bad input; `field` names what
-    ├── NotFound               the thing does not exist
-    ├── AlreadyExists          the name is taken
-    ├── FailedPrecondition     right input, wrong state of the thing
-    │   └── SessionExpired     the session is unknown and its start is gone
-    ├── Unauthenticated        who are you
-    ├── PermissionDenied       not yours
-    ├── Exhausted              too much at once; `retry_after` seconds
-    ├── Unavailable            the database or object store is away; retry
-    ├── OutOfRange             an offset past the end
-    ├── Unsupported            this deployment cannot do that
-    └── Internal               our fault; the message says nothing about the inside
+ServerError
+├── InvalidArgument        bad input; `field` names what
+├── NotFound               the thing does not exist
+├── AlreadyExists          the name is taken
+├── FailedPrecondition     right input, wrong state of the thing
+│   └── SessionExpired     the session is unknown and its start is gone
+├── Unauthenticated        who are you
+├── PermissionDenied       not yours
+├── Exhausted              too much at once; `retry_after` seconds
+├── Unavailable            the database or object store is away; retry
+├── DeadlineExceeded       no answer in the time the caller gave
+├── OutOfRange             an offset past the end
+├── Unsupported            this deployment cannot do that
+└── Internal               our fault; the message says nothing about the inside
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ class Unavailable(ServerError):
     """Raised while the database or object store cannot be reached; retrying is right."""
 
 
+class DeadlineExceeded(ServerError):
+    """Raised when a call took longer than its deadline; whether it took effect is not known."""
+
+
 class OutOfRange(ServerError):
     """Raised when a range lies outside of what exists."""
 
@@ -109,11 +114,19 @@ TABLE: dict[type[ServerError], Codes] = {
     PermissionDenied: Codes(grpc.StatusCode.PERMISSION_DENIED, 403, "PERMISSION_DENIED"),
     Exhausted: Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "RESOURCE_EXHAUSTED"),
     Unavailable: Codes(grpc.StatusCode.UNAVAILABLE, 503, "TEMPORARILY_UNAVAILABLE"),
+    DeadlineExceeded: Codes(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
     OutOfRange: Codes(grpc.StatusCode.OUT_OF_RANGE, 416, "INVALID_PARAMETER_VALUE"),
     Unsupported: Codes(grpc.StatusCode.UNIMPLEMENTED, 501, "NOT_IMPLEMENTED"),
     Internal: Codes(grpc.StatusCode.INTERNAL, 500, "INTERNAL_ERROR"),
 }
 """Error class to codes; a test walks every row over every door."""
+
+
+def retry_after(error: ServerError) -> float | None:
+    """Return the seconds after which the caller should try again; None when that is of no use."""
+    if isinstance(error, Exhausted):
+        return error.retry_after
+    return 1.0 if isinstance(error, Unavailable) else None
 
 
 def codes_of(kind: type[ServerError]) -> Codes:

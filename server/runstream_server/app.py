@@ -1,0 +1,200 @@
+"""One server: stores, servicers and doors, built from Settings, started and stopped.
+
+Server
+├── Database, stores, writer, compactor       Context
+├── servicers over the context
+├── gRPC door     grpc.aio; a TCP port or a Unix socket
+└── HTTP door     uvicorn in the same loop; calls the servicers in this process
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from runstream_server import services
+from runstream_server.artifacts.store import Artifacts
+from runstream_server.backend import resolve_backend
+from runstream_server.config import Settings
+from runstream_server.context import Context
+from runstream_server.errors import Unsupported
+from runstream_server.gateway.app import HttpDoor
+from runstream_server.gateway.http import HttpServer, listen
+from runstream_server.gateway.rest import RestDoor
+from runstream_server.grpc_door import GrpcDoor
+from runstream_server.ingest.compactor import Compactor
+from runstream_server.ingest.reader import MetricReader
+from runstream_server.ingest.writer import MetricWriter
+from runstream_server.interceptors import in_time, seen_by_caller
+from runstream_server.store.engine import Database
+from runstream_server.store.experiments import ExperimentStore
+from runstream_server.store.readiness import open_store
+from runstream_server.store.registry import RegistryStore
+from runstream_server.store.runs import RunStore
+
+logger = logging.getLogger("runstream.server")
+
+
+@dataclass(frozen=True)
+class LocalCall:
+    """What a servicer may ask about a call that came through the HTTP door."""
+
+    seconds: float
+    """Time the caller gives."""
+    metadata: Mapping[str, str]
+    """HTTP headers, lower-case names."""
+
+    def time_remaining(self) -> float:
+        """Return the seconds that are left."""
+        return self.seconds
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the headers as gRPC metadata."""
+        return tuple(self.metadata.items())
+
+
+class Server:
+    """A server in the running event loop."""
+
+    def __init__(self, settings: Settings, *, unix_socket: str | None = None, shared: bool = False) -> None:
+        """unix_socket: serve gRPC there and nothing else; shared: other processes have the same ports."""
+        self.settings = settings
+        self.context: Context
+        """The parts; there once started."""
+        self.methods: Mapping[str, MethodDescriptor] = {}
+        """Unary RPCs by full name; there once started."""
+        self.http_address = ""
+        """`HOST:PORT` of the HTTP door; empty with a Unix socket."""
+        self.grpc_address = ""
+        """`HOST:PORT` of the gRPC door, or `unix:PATH`."""
+        self._unix_socket = unix_socket
+        self._shared = shared
+        self._calls: dict[str, Any] = {}
+        self._grpc: GrpcDoor | None = None
+        self._http: HttpServer | None = None
+        self._compactor: Compactor | None = None
+
+    async def start(self) -> None:
+        """Open the store, upgrading an embedded one, and serve.
+
+        Raises: StoreError when the store or an address cannot be used; SettingError; LocationError;
+        Unavailable when the database did not answer within `database_timeout`.
+        """
+        raise_open_files_limit()
+        backend = resolve_backend(self.settings.backend_store_uri)
+        db = Database(backend.url, pool_size=self.settings.pool_size)
+        try:
+            await asyncio.to_thread(open_store, db, backend, self.settings)
+            self.context = self._build_context(db)
+            await asyncio.to_thread(self.context.experiments.locate_default)
+        except BaseException:
+            db.close()
+            raise
+        try:
+            await self._serve()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    def _build_context(self, db: Database) -> Context:
+        settings = self.settings
+        experiments = ExperimentStore(db, settings)
+        return Context(
+            settings=settings,
+            db=db,
+            executor=ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
+            experiments=experiments,
+            runs=RunStore(db),
+            registry=RegistryStore(db, settings),
+            metrics=MetricWriter(db, experiments.ensure_experiment, queue_bytes=settings.queue_bytes),
+            reader=MetricReader(db),
+            artifacts=Artifacts(settings),
+        )
+
+    async def _serve(self) -> None:
+        offered = services.build(self.context)
+        unary = {name: pair for service in offered for name, pair in service.unary.items()}
+        self.methods = {name: method for name, (method, _) in unary.items()}
+        self._calls = {name: call for name, (_, call) in unary.items()}
+        self.context.metrics.start()
+        self._compactor = Compactor(self.context.db)
+        self._compactor.start()
+        self._grpc = GrpcDoor(self.settings, offered)
+        if self._unix_socket:
+            self.grpc_address = await self._grpc.start_unix(self._unix_socket)
+            return
+        # Both addresses are taken before either is served, so that a taken port stops the whole start.
+        listener = listen(self.settings.host, self.settings.port, shared=self._shared)
+        self.http_address = address(self.settings.host, listener.getsockname()[1])
+        rest = RestDoor(
+            [service.descriptor for service in offered],
+            self.invoke,
+            self.context.call,
+            self.settings.static_prefix,
+        )
+        self._http = HttpServer(HttpDoor(self.settings, self, rest), listener, self.settings.drain_timeout)
+        self.context.grpc_port = await self._grpc.start_port(shared=self._shared)
+        self.grpc_address = address(self.settings.host, self.context.grpc_port)
+        await self._http.start()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Drain: accept nothing new, let calls finish in `grace` seconds, commit what is queued, close."""
+        grace = self.settings.drain_timeout if grace is None else grace
+        self.context.metrics.begin_drain()
+        http = [self._http.stop()] if self._http else []
+        await asyncio.gather(*http, *([self._grpc.stop(grace)] if self._grpc else []))
+        if self._compactor:
+            await asyncio.to_thread(self._compactor.stop)
+        await self.context.metrics.stop(grace)
+        self.context.executor.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self.context.artifacts.close)
+        self.context.db.close()
+
+    async def invoke(
+        self,
+        method: str | MethodDescriptor,
+        request: Message,
+        *,
+        seconds: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Run a unary RPC in this process, as the HTTP doors do. seconds: what the caller gives it.
+
+        Raises: ServerError.
+        """
+        if isinstance(method, MethodDescriptor):
+            method = f"/{method.containing_service.full_name}/{method.name}"
+        if method not in self._calls:
+            raise Unsupported(f"this server has no method {method}")
+        seconds = self.settings.call_timeout if seconds is None else seconds
+        try:
+            call = self._calls[method](request, LocalCall(seconds, metadata or {}))
+            response: Message = await in_time(call, seconds, method)
+        except Exception as error:
+            raise seen_by_caller(error, method) from error
+        return response
+
+
+def address(host: str, port: int) -> str:
+    """Return `HOST:PORT`, an IPv6 host in brackets."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+def raise_open_files_limit() -> None:
+    """Allow as many open files as the system lets us: every stream is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            logger.debug("the limit of open files stays at %d", soft)

@@ -1,0 +1,177 @@
+"""The HTTP port as an ASGI application.
+
+    /health, /version               plain text
+    POST /runstream.v1.S/M          binary unary door: serialized request in, serialized response out
+    everything else                 the REST door, made from the contract's bindings
+
+A body is read whole, up to `max_body_bytes`. Errors are MLflow's JSON on all doors: `error_code`, `message`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from runstream_server import __version__
+from runstream_server.config import Settings
+from runstream_server.errors import ServerError
+from runstream_server.gateway.rest import (
+    Answer,
+    Request,
+    RestDoor,
+    error_answer,
+    not_allowed,
+    too_large,
+)
+from runstream_server.gateway.writing import dump
+from runstream_server.interceptors import parse
+
+logger = logging.getLogger("runstream.gateway")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PROTO = "application/proto"
+BODY_SECONDS = 60.0
+"""Longest wait for the next piece of a body: a caller that stops sending does not hold a connection."""
+
+
+class Backdoor(Protocol):
+    """What the HTTP port needs of the server in its process."""
+
+    @property
+    def methods(self) -> Mapping[str, MethodDescriptor]:
+        """Unary RPCs by full name, e.g. `/runstream.v1.RunService/GetRun`."""
+
+    async def invoke(
+        self,
+        method: str | MethodDescriptor,
+        request: Message,
+        *,
+        seconds: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Run a unary RPC. Raises: ServerError."""
+
+
+class HttpDoor:
+    """ASGI application over the servicers of this process."""
+
+    def __init__(self, settings: Settings, server: Backdoor, rest: RestDoor) -> None:
+        """rest: the REST door, which answers what is not answered here."""
+        self._prefix = settings.static_prefix
+        self._limit = settings.max_body_bytes
+        self._server = server
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._answer(scope, receive)
+        except _Gone:
+            return
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            answer = refused(500, "INTERNAL_ERROR", "internal error; the server's log has the details")
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            body = await self._body(headers, receive)
+        except TimeoutError:
+            return refused(408, "BAD_REQUEST", f"the body did not go on for {BODY_SECONDS:.0f} seconds")
+        if body is None:
+            return too_large(self._limit)
+        path = scope["path"].removeprefix(self._prefix)
+        if text := _plain(path):
+            if scope["method"] not in ("GET", "HEAD"):
+                return not_allowed(scope["method"], path, ("GET",))
+            return Answer(200, text, {"Content-Type": "text/plain; charset=utf-8"})
+        if method := self._server.methods.get(path):
+            return await self._binary(scope["method"], path, method, headers, body)
+        raw = scope.get("raw_path") or scope["path"].encode()
+        request = Request(
+            verb=scope["method"],
+            path=scope["path"],
+            raw_path=raw.decode("latin-1"),
+            query=scope["query_string"].decode("latin-1"),
+            content_type=headers.get("content-type"),
+            body=body,
+        )
+        return await self._rest.answer(request)
+
+    async def _binary(
+        self, verb: str, path: str, method: MethodDescriptor, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
+        if verb != "POST":
+            return not_allowed(verb, path, ("POST",))
+        # Also what keeps pages of other sites out: they cannot send this type without asking first.
+        if headers.get("content-type", "").split(";")[0].strip().lower() != PROTO:
+            return refused(415, "BAD_REQUEST", f"Content-Type must be {PROTO}.")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return refused(415, "BAD_REQUEST", "compressed bodies are not taken")
+        try:
+            request = parse(GetMessageClass(method.input_type).FromString, body, path)
+            response = await self._server.invoke(method, request, seconds=_timeout(headers), metadata=headers)
+        except ServerError as error:
+            return error_answer(error)
+        return Answer(200, response.SerializeToString(), {"Content-Type": PROTO})
+
+    async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes | None:
+        """Return the whole body, None when it is above the limit. Raises: _Gone; TimeoutError."""
+        if int(headers.get("content-length") or 0) > self._limit:
+            return None
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            event = await asyncio.wait_for(receive(), BODY_SECONDS)
+            if event["type"] == "http.disconnect":
+                raise _Gone
+            chunks.append(event.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._limit:
+                return None
+            if not event.get("more_body", False):
+                return b"".join(chunks)
+
+
+def refused(status: int, code: str, message: str) -> Answer:
+    """Return an answer that is an error of the HTTP door itself."""
+    return Answer(status, dump({"error_code": code, "message": message}))
+
+
+class _Gone(Exception):
+    """Raised when the caller went away before its request was whole."""
+
+
+def _plain(path: str) -> bytes | None:
+    if path == "/health":
+        return b"OK"
+    return __version__.encode() if path == "/version" else None
+
+
+def _timeout(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds in Connect-Timeout-Ms; None when there are none or they cannot be read."""
+    text = headers.get("connect-timeout-ms", "")
+    milliseconds = float(text) if text.isascii() and text.isdigit() and len(text) <= 10 else math.nan
+    return None if math.isnan(milliseconds) else milliseconds / 1000

@@ -1,0 +1,81 @@
+"""Uvicorn inside our event loop: our sockets, our signals, our shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from runstream_server.backend import StoreError
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the idle time-out of common load balancers, so that they close first."""
+
+
+class HttpServer:
+    """An ASGI application on a listening socket."""
+
+    def __init__(self, app: Any, listener: socket.socket, drain_seconds: float) -> None:
+        self._listener = listener
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=max(1, round(drain_seconds)),
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve; returns at once, connections wait in the listener's queue."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+
+    async def stop(self) -> None:
+        """Stop accepting, let requests finish within the drain time, close."""
+        self._server.should_exit = True
+        if self._task:
+            await self._task
+        self._listener.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are for the whole server, and a thread cannot take them.
+        yield
+
+
+def listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes a free one. shared: other processes listen as well.
+
+    Raises: StoreError when the address cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StoreError(f"cannot listen on {host}: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StoreError(f"cannot listen on {host}:{port}: {error.strerror}; take another --port") from None
+    listener.setblocking(False)
+    return listener

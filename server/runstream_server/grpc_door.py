@@ -1,0 +1,92 @@
+"""The gRPC port: our services, health and reflection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from runstream_server.backend import StoreError
+from runstream_server.config import Settings
+from runstream_server.interceptors import Doorkeeper
+from runstream_server.services import Service
+
+_MAX_SOCKET_PATH = 100
+
+
+class GrpcDoor:
+    """A grpc.aio server of this event loop."""
+
+    def __init__(self, settings: Settings, services: Sequence[Service]) -> None:
+        self._settings = settings
+        self._services = services
+        self._server: grpc.aio.Server | None = None
+        self._health: health.aio.HealthServicer | None = None
+
+    async def start_port(self, *, shared: bool) -> int:
+        """Serve on the host and port of the settings and return the port. Raises: StoreError."""
+        host = self._settings.host.strip("[]")
+        server = self._build(shared)
+        where = f"[{host}]" if ":" in host else host
+        try:
+            port = server.add_insecure_port(f"{where}:{self._settings.grpc_port}")
+        except RuntimeError:
+            raise StoreError(
+                f"cannot listen on {where}:{self._settings.grpc_port}: the address is in use or not of this "
+                "machine; take another --grpc-port"
+            ) from None
+        await self._start(server)
+        return port
+
+    async def start_unix(self, path: str) -> str:
+        """Serve on a Unix socket for this user alone and return `unix:PATH`. Raises: StoreError."""
+        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise StoreError(f"the socket path {path} is longer than {_MAX_SOCKET_PATH} bytes")
+        server = self._build(shared=False)
+        try:
+            server.add_insecure_port(f"unix:{os.path.abspath(path)}")
+        except RuntimeError:
+            raise StoreError(f"cannot listen on the socket {path}") from None
+        os.chmod(path, 0o600)
+        await self._start(server)
+        return f"unix:{os.path.abspath(path)}"
+
+    async def stop(self, grace: float) -> None:
+        """Say NOT_SERVING, accept no more calls, let those that run finish within `grace` seconds."""
+        if self._health:
+            await self._health.enter_graceful_shutdown()
+        if self._server:
+            await self._server.stop(grace)
+
+    def _build(self, shared: bool) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[Doorkeeper(self._settings.call_timeout)],
+            options=[
+                ("grpc.so_reuseport", int(shared)),
+                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # Streams idle for long; notice peers that vanished, and let clients ask as often.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
+        )
+        for service in self._services:
+            service.register(service.servicer, server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.descriptor.full_name for service in self._services]
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+    async def _start(self, server: grpc.aio.Server) -> None:
+        assert self._health
+        self._server = server
+        await server.start()
+        serving = health_pb2.HealthCheckResponse.SERVING
+        for name in ("", *(service.descriptor.full_name for service in self._services)):
+            await self._health.set(name, serving)

@@ -1,0 +1,191 @@
+"""What happens around every call, whichever door it came through: deadline, errors, a line in the log.
+
+gRPC door   Doorkeeper.intercept_service   wraps each handler; errors become a google.rpc status
+HTTP door   Server.invoke                  errors stay ServerError, the door writes them as JSON
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from runstream_server.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    ServerError,
+    codes_of,
+    retry_after,
+)
+
+logger = logging.getLogger("runstream.calls")
+
+DOMAIN = "runstream"
+"""ErrorInfo.domain of all our errors."""
+_STATUS_KEY = "grpc-status-details-bin"
+# Trailers above 8 KiB are dropped by clients, and the message goes over the wire up to three times, escaped.
+_MAX_MESSAGE_BYTES = 1024
+_MAX_DESCRIPTION_BYTES = 256
+
+
+def seen_by_caller(error: Exception, method: str) -> ServerError:
+    """Return the error a caller may see; what we did not foresee goes to the log with its stack."""
+    if isinstance(error, ServerError):
+        return error
+    logger.error("%s failed", method, exc_info=error)
+    return Internal("internal error; the server's log has the details")
+
+
+async def in_time(work: Awaitable[Any], seconds: float, method: str) -> Any:
+    """Return what `work` returns. Raises: DeadlineExceeded after `seconds`; what `work` raises."""
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            return await work
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise DeadlineExceeded(f"{method} took longer than {seconds:.3g} seconds") from None
+
+
+def parse(read: Callable[[bytes], Message], data: bytes, method: str) -> Message:
+    """Return the message in `data`. Raises: InvalidArgument when it is none of the method's request type."""
+    try:
+        return read(data)
+    except DecodeError:
+        raise InvalidArgument(f"the request is not a valid message of {method}") from None
+
+
+def status_of(error: ServerError) -> status_pb2.Status:
+    """Return an error as google.rpc.Status with ErrorInfo, and BadRequest and RetryInfo where they apply."""
+    status = status_pb2.Status(
+        code=codes_of(type(error)).grpc.value[0], message=_cut(error.message, _MAX_MESSAGE_BYTES)
+    )
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if error.field:
+        info.metadata["field"] = _cut(error.field, _MAX_DESCRIPTION_BYTES)
+    status.details.add().Pack(info)
+    if error.field and isinstance(error, InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=info.metadata["field"], description=_cut(error.message, _MAX_DESCRIPTION_BYTES)
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if (seconds := retry_after(error)) is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(seconds * 1e9))
+        status.details.add().Pack(retry)
+    return status
+
+
+def _cut(text: str, limit: int) -> str:
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
+
+
+class Doorkeeper(grpc.aio.ServerInterceptor):
+    """Wraps every handler of ours; health and reflection pass as they are."""
+
+    def __init__(self, call_timeout: float) -> None:
+        """call_timeout: seconds for unary calls that bring no deadline."""
+        self._call_timeout = call_timeout
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a call, wrapped."""
+        method = handler_call_details.method
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith("/runstream."):
+                return handler
+            self._wrapped[method] = self._wrap(handler, method)
+        return self._wrapped[method]
+
+    def _wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        write = handler.response_serializer
+        # One message in: read here, so that garbage is the caller's error and not ours.
+        if handler.unary_unary:
+            unary = self._unary(handler.unary_unary, handler.request_deserializer, method)
+            return grpc.unary_unary_rpc_method_handler(unary, None, write)
+        if handler.unary_stream:
+            call = _after_parsing(handler.unary_stream, handler.request_deserializer, method)
+            return grpc.unary_stream_rpc_method_handler(self._stream(call, method), None, write)
+        read = handler.request_deserializer
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                self._collect(handler.stream_unary, method), read, write
+            )
+        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), read, write)
+
+    def _unary(self, call: Any, read: Any, method: str) -> Any:
+        async def unary(data: bytes, context: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                request = parse(read, data, method)
+                left = context.time_remaining()
+                seconds = self._call_timeout if left is None else left
+                return await in_time(call(request, context), seconds, method)
+            except Exception as error:
+                await _abort(context, error, method)
+            finally:
+                logger.debug("%s %.1f ms", method, 1e3 * (time.perf_counter() - start))
+
+        return unary
+
+    def _collect(self, call: Any, method: str) -> Any:
+        async def collect(requests: Any, context: Any) -> Any:
+            try:
+                return await call(requests, context)
+            except Exception as error:
+                await _abort(context, error, method)
+
+        return collect
+
+    def _stream(self, call: Any, method: str) -> Any:
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            logger.debug("%s begins", method)
+            try:
+                responses = call(request, context)
+                if inspect.isawaitable(responses):
+                    await responses
+                    return
+                async for response in responses:
+                    yield response
+            except Exception as error:
+                await _abort(context, error, method)
+            finally:
+                logger.debug("%s ends", method)
+
+        return stream
+
+
+def _after_parsing(call: Any, read: Any, method: str) -> Any:
+    async def parsed(data: bytes, context: Any) -> AsyncIterator[Any]:
+        responses = call(parse(read, data, method), context)
+        if inspect.isawaitable(responses):
+            await responses
+            return
+        async for response in responses:
+            yield response
+
+    return parsed
+
+
+async def _abort(context: Any, error: Exception, method: str) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    known = seen_by_caller(error, method)
+    status = status_of(known)
+    context.set_trailing_metadata(((_STATUS_KEY, status.SerializeToString()),))
+    await context.abort(codes_of(type(known)).grpc, status.message)

@@ -1,0 +1,57 @@
+"""Opens a store at start: waits for the database, brings or checks the schema, checks what it is set to."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import sqlalchemy as sa
+
+from runstream_server.backend import Backend, StoreError
+from runstream_server.config import Settings
+from runstream_server.errors import Unavailable
+from runstream_server.store import schema
+from runstream_server.store.engine import Database
+
+logger = logging.getLogger("runstream.store")
+
+SPARE_CONNECTIONS = 10
+"""Connections left for operators, migrations and the writers."""
+_PAUSE = 0.5
+
+
+def open_store(db: Database, backend: Backend, settings: Settings) -> None:
+    """Make sure that `db` can be served from.
+
+    Raises: StoreError with the way out when it cannot; Unavailable when it did not answer within
+    `settings.database_timeout` seconds.
+    """
+    backend.prepare()
+    if settings.workers > 1 and db.is_sqlite:
+        raise StoreError("workers above 1 need PostgreSQL: name one with --backend-store-uri")
+    deadline = time.monotonic() + settings.database_timeout
+    while True:
+        try:
+            schema.ensure(db, backend.shown)
+            break
+        except Unavailable:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unavailable(
+                    f"the database {backend.shown} did not answer for {settings.database_timeout:.0f} "
+                    "seconds; is it running, and are host, port, user and password right?"
+                ) from None
+            logger.warning("waiting for the database %s", backend.shown)
+            time.sleep(min(_PAUSE, left))
+    if not db.is_sqlite:
+        db.read(_check_postgresql, settings)
+
+
+def _check_postgresql(connection: sa.Connection, settings: Settings) -> None:
+    most = int(connection.exec_driver_sql("SHOW max_connections").scalar_one())
+    needed = settings.pool_size * settings.workers + SPARE_CONNECTIONS
+    if needed > most:
+        raise StoreError(
+            f"{settings.workers} workers with a pool of {settings.pool_size} need {needed} connections, "
+            f"PostgreSQL allows {most}; lower --pool-size or --workers, or raise max_connections"
+        )
