@@ -1,4 +1,4 @@
-"""Write the documents that are made from the code; with `--check`, fail when one of them is not what it gives.
+"""Write the documents that are made from the code; with `--check`, fail when one of them is old.
 
 docs/cli.md     every command of `runstream`: what it does, an example, its options
 """
@@ -26,8 +26,8 @@ Made from the commands by `python scripts/docs.py`; do not edit.
 - Which server: `--tracking-uri`, else `RUNSTREAM_TRACKING_URI`, else `MLFLOW_TRACKING_URI`, else the store in
   `./runstream-data`. A server is `grpc://HOST:PORT` or `http(s)://HOST:PORT`; a store is `sqlite:///PATH`,
   `postgresql://USER:PASSWORD@HOST/DATABASE` or a folder.
-- What is printed: tables on a terminal, lines with tabs between the cells in a pipe, one JSON document with `--json`,
-  whose keys are those of the REST API. Times are UTC; in JSON and CSV they are milliseconds since 1970.
+- What is printed: tables on a terminal, lines with tabs between the cells in a pipe, one JSON document with
+  `--json`, whose keys are those of the REST API. Times are UTC, in JSON and CSV milliseconds since 1970.
 - Control characters and bidirectional marks in names are shown as `\\x1b` or `\\u202e`.
 - Exit codes: 0 done, 1 an error (its message is on stderr), 2 wrong usage, 130 after Ctrl-C.
 - What deletes asks on a terminal; `--yes` answers.

@@ -59,14 +59,14 @@ def doctor(
 
 def _stores(backend_store_uri: str | None, artifacts_destination: str | None) -> list[Finding]:
     try:
-        from runstream_server.cli import checks
+        from runstream_server.cli import artifact_checks, checks
     except ModuleNotFoundError as error:
         fail(f"looking at a store itself needs the module {error.name}; run: pip install 'runstream[server]'")
     found: list[Finding] = []
     if backend_store_uri is not None:
         found += checks.database(backend_store_uri)
     if artifacts_destination is not None:
-        found += checks.artifact_store(artifacts_destination)
+        found += artifact_checks.artifact_store(artifacts_destination)
     return found
 
 

@@ -13,6 +13,9 @@ from typer.core import TyperGroup
 from runstream._commands.output import fail
 from runstream._errors import RunstreamError
 
+ELSEWHERE = (
+    "Name another server by --tracking-uri or RUNSTREAM_TRACKING_URI; `runstream doctor` looks closer."
+)
 EXTRA = "runstream_server"
 """Package that `pip install 'runstream[server]'` makes work."""
 
@@ -75,9 +78,15 @@ def lazy_group(entries: Mapping[str, Entry]) -> type[TyperGroup]:
             try:
                 return super().invoke(ctx)
             except RunstreamError as error:
-                fail(error.message)
+                fail(_words(error))
 
     return LazyGroup
+
+
+def _words(error: RunstreamError) -> str:
+    from runstream._transport import NotSent
+
+    return f"{error.message}\n{ELSEWHERE}" if isinstance(error, NotSent) else error.message
 
 
 def _missing(name: str, module: str) -> typer.Typer:
