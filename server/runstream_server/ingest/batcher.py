@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from runstream_server.errors import Internal, ServerError, Unavailable
-from runstream_server.ingest import sessions
+from runstream_server.ingest import quick, sessions
 from runstream_server.ingest.commit import Commit, WorkFailed
 from runstream_server.ingest.connection import WriterConnection
 from runstream_server.ingest.memory import Memory
@@ -32,7 +32,7 @@ from runstream_server.store.engine import Database, is_transient, lost_race
 
 logger = logging.getLogger("runstream.ingest")
 
-GROUP_BYTES = 8 << 20
+GROUP_BYTES = 2 << 20
 """Size after which a group is full."""
 HEARTBEAT_SECONDS = 10.0
 """Least time between two notes that sessions are in use."""
@@ -155,8 +155,13 @@ class Batcher:
 
     def _process(self, works: list[Work], careful: bool = False) -> None:
         pause = _PAUSE[0]
+        general = careful
         while works := self._drop_cancelled(works):
             try:
+                if not general:
+                    general = True
+                    works = self._quick(works)
+                    continue
                 self._answer(zip(works, self._transaction(works, careful), strict=True))
                 return
             except WorkFailed as failed:
@@ -197,6 +202,25 @@ class Batcher:
         else:
             logger.error("work of the metric writer failed", exc_info=error)
             self._answer([(works[0], Internal("internal error; the server's log has the details"))])
+
+    def _quick(self, works: list[Work]) -> list[Work]:
+        """Commit a few unary points in one statement; return the works that need the general way."""
+        connection = self._connection.get()
+        if not quick.suits(connection, works):
+            return works
+        if quick.is_stale(connection):
+            self._connection.drop()
+            connection = self._connection.get()
+        unary = [work for work in works if isinstance(work, UnaryWork)]
+        try:
+            done = quick.commit(connection, unary, self._memory.storage)
+        except Exception as error:
+            self._roll_back(error)
+            if _retryable(error) and not lost_race(error):
+                raise _Unsure from error
+            raise
+        self._answer((work, None) for work in unary if work.run_id in done)
+        return [work for work in unary if work.run_id not in done]
 
     def _transaction(self, works: Sequence[Work], careful: bool) -> list[Outcome | ServerError | None]:
         connection = self._connection.get()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runstream.v1 import metrics_pb2
 from runstream_server.errors import InvalidArgument, ServerError
 from runstream_server.ingest.points import Points, group
 from runstream_server.ingest.storage import Part
@@ -105,22 +106,30 @@ def _why_bad(columns: Columns | None, dictionary: Dictionary, run_id: str) -> In
 
 def collect_unary(works: Sequence[tuple[UnaryWork, RunKey]]) -> list[PartPoints]:
     """Return the points of unary works, together for each run."""
-    by_run: dict[int, list[tuple[UnaryWork, RunKey]]] = {}
-    for work, key in works:
-        if work.metrics:
-            by_run.setdefault(key.run, []).append((work, key))
-    parts = []
-    for members in by_run.values():
-        key = members[0][1]
-        metrics = [metric for work, _ in members for metric in work.metrics]
-        names = sorted({metric.key for metric in metrics})
-        position = {name: index for index, name in enumerate(names)}
-        points = group(
-            names,
-            np.array([position[metric.key] for metric in metrics]),
-            np.array([metric.step for metric in metrics], np.int64),
-            np.array([metric.timestamp for metric in metrics], np.int64),
-            np.array([metric.value for metric in metrics], np.float64),
+    keys = {key.run_id: key for _, key in works}
+    return [
+        PartPoints(
+            Part(keys[run_id].run, UNARY_SOURCE, keys[run_id].generation), keys[run_id].experiment, points
         )
-        parts.append(PartPoints(Part(key.run, UNARY_SOURCE, key.generation), key.experiment, points))
-    return parts
+        for run_id, points in unary_points([work for work, _ in works if work.metrics]).items()
+    ]
+
+
+def unary_points(works: Sequence[UnaryWork]) -> dict[str, Points]:
+    """Return the points of unary works, each with at least one, by run id."""
+    metrics: dict[str, list[metrics_pb2.Metric]] = {}
+    for work in works:
+        metrics.setdefault(work.run_id, []).extend(work.metrics)
+    return {run_id: _unary_points(items) for run_id, items in metrics.items()}
+
+
+def _unary_points(metrics: Sequence[metrics_pb2.Metric]) -> Points:
+    names = sorted({metric.key for metric in metrics})
+    position = {name: index for index, name in enumerate(names)}
+    return group(
+        names,
+        np.array([position[metric.key] for metric in metrics]),
+        np.array([metric.step for metric in metrics], np.int64),
+        np.array([metric.timestamp for metric in metrics], np.int64),
+        np.array([metric.value for metric in metrics], np.float64),
+    )

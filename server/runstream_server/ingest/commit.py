@@ -244,10 +244,10 @@ class Commit:
         others = [unit for unit in units if isinstance(unit, EventUnit)]
         if others or unary:
             refused, guilty = events.write(self.connection, others, unary, self._runs)
-            for work, error in guilty:
-                raise WorkFailed(work, error)
-            for unit, error in refused:
-                self._refuse(unit, error)
+            for work, reason in guilty:
+                raise WorkFailed(work, reason)
+            for unit, reason in refused:
+                self._refuse(unit, reason)
         for work, key in unary:
             try:
                 write_model_metrics(self.connection, key, work.metrics)
@@ -259,8 +259,8 @@ class Commit:
             if points
             else ([], [])
         )
-        for wrong, error in bad:
-            self._refuse(wrong, error)
+        for wrong, reason in bad:
+            self._refuse(wrong, reason)
         self._store(parts + collect_unary(unary))
 
     def _store(self, parts: Sequence[PartPoints]) -> None:

@@ -25,6 +25,11 @@ _TYPES = {
 }
 
 
+def type_of(column: str) -> str:
+    """Return the PostgreSQL type of a column."""
+    return _TYPES.get(column, "bigint")
+
+
 class LatestRow(NamedTuple):
     """One row of the table, in order of its columns; None for what has no number."""
 
@@ -154,11 +159,14 @@ def _upsert(least: str, greatest: str, number: str) -> str:
 
 _REPLACE = "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[3:])
 _INTO = f"INSERT INTO latest_metrics AS l ({', '.join(COLUMNS)}) "
-_UNNEST = "SELECT * FROM unnest(" + ", ".join(f"%s::{_TYPES.get(c, 'bigint')}[]" for c in COLUMNS) + ") "
+_UNNEST = "SELECT * FROM unnest(" + ", ".join(f"%s::{type_of(c)}[]" for c in COLUMNS) + ") "
 _SQLITE = _INTO + f"VALUES ({', '.join('?' * len(COLUMNS))}) "
 
+UPSERT_POSTGRESQL = _upsert("least", "greatest", "float8")
+"""ON CONFLICT clause that adds up an inserted row with the stored one, which goes by the name `l`."""
+
 _ADD = {
-    "postgresql": _INTO + _UNNEST + _upsert("least", "greatest", "float8"),
+    "postgresql": _INTO + _UNNEST + UPSERT_POSTGRESQL,
     "sqlite": _SQLITE + _upsert("min", "max", "REAL"),
 }
 _SET = {"postgresql": _INTO + _UNNEST + _REPLACE, "sqlite": _SQLITE + _REPLACE}

@@ -28,6 +28,9 @@ _TYPES |= {
 }
 
 
+_COPY_BYTES = 1 << 16
+
+
 class Part(NamedTuple):
     """Points of one run that lie together: what a segment and a chunk have in common."""
 
@@ -76,15 +79,17 @@ class Storage:
     """Writes segments and chunks of one database."""
 
     def __init__(self) -> None:
-        self._segment_ids = Ids("segment_ids")
-        self._chunk_ids = Ids("chunk_ids")
+        self.segment_ids = Ids("segment_ids")
+        """Ids of segments, on PostgreSQL."""
+        self.chunk_ids = Ids("chunk_ids")
+        """Ids of chunks, on PostgreSQL."""
 
     def write_segments(self, connection: sa.Connection, rows: Sequence[SegmentRow]) -> None:
         """Insert segments."""
         if connection.dialect.name == "sqlite":
             ids = _next_ids(connection, segments, [row.part.run for row in rows])
         else:
-            ids = self._segment_ids.take(connection, len(rows))
+            ids = self.segment_ids.take(connection, len(rows))
         tuples = [
             (row.part.run, id_, row.part.source, row.part.generation, row.n, row.data)
             for id_, row in zip(ids, rows, strict=True)
@@ -96,7 +101,7 @@ class Storage:
         if connection.dialect.name == "sqlite":
             ids = _next_ids(connection, chunks, [part.run] * len(rows))
         else:
-            ids = self._chunk_ids.take(connection, len(rows))
+            ids = self.chunk_ids.take(connection, len(rows))
         tuples = [
             (
                 part.run,
@@ -138,6 +143,12 @@ def _insert(
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
         connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(rows))
+        return
+    if sum(len(value) for row in rows for value in row if isinstance(value, bytes)) < _COPY_BYTES:
+        # One round trip instead of three.
+        types = ", ".join(f"%s::{_TYPES[column]}[]" for column in columns)
+        arrays = tuple(list(column) for column in zip(*rows, strict=True))
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({types})", arrays)
         return
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)

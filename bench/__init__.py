@@ -1,0 +1,1 @@
+"""Benchmarks: each module measures one thing with `measure(smoke)`; `python -m bench` runs them all."""
