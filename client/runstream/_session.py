@@ -303,9 +303,10 @@ class Session:
         journal, self._journal = self._journal, None
         assert journal is not None
         self.log_metric = self._log_metric
+        written = journal.written()  # without the closing record, which nobody needs to wait for
         journal.close()
         self._lost += journal.lost
-        self._past.append((journal.folder, journal.written()))
+        self._past.append((journal.folder, written))
 
     def _run(self, journal: Journal, run_id: str) -> RunEntry:
         """Return the run's entry; a new journal repeats what the process knows, so that it may come first."""

@@ -12,6 +12,7 @@ import asyncio
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,60 +50,54 @@ def server(folder: str | Path | None = None, **settings: Any) -> Iterator[TestSe
         from runstream_server.app import Server
         from runstream_server.config import Settings
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("runstream_server."):
+            raise  # it is installed, and broken
         raise Unsupported(f"{error.name} is missing; pip install 'runstream[server]'") from None
     with tempfile.TemporaryDirectory(prefix="runstream-test-") as temporary:
         store = str(folder or temporary)
         values = {"host": "127.0.0.1", "port": 0, "grpc_port": 0, "backend_store_uri": store} | settings
-        thread = _ServerThread(Server, Settings.from_args(**values))
-        thread.start()
+        running = _Running(Server, Settings.from_args(**values))
         try:
-            yield thread.wait_ready()
+            yield running.addresses()
         finally:
-            thread.stop()
+            running.stop()
 
 
-class _ServerThread(threading.Thread):
-    """Runs one server in an event loop of its own."""
+class _Running:
+    """One server in an event loop and thread of its own."""
 
     def __init__(self, kind: type[Server], settings: Any) -> None:
-        super().__init__(name="runstream-test-server", daemon=True)
         self._kind = kind
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self._running: TestServer | None = None
-        self._error: BaseException | None = None
+        self._ready: Future[TestServer] = Future()
+        self._thread = threading.Thread(target=self._run, name="runstream-test-server", daemon=True)
+        self._thread.start()
 
-    def run(self) -> None:
-        """Serve until told to stop."""
-        try:
-            self._loop.run_until_complete(self._serve())
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._loop.close()
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        running = self._kind(self._settings)
-        await running.start()
-        self._running = TestServer(f"http://{running.http_address}", f"grpc://{running.grpc_address}")
-        self._ready.set()
-        await self._stop.wait()
-        await running.stop(STOP_TIMEOUT)
-
-    def wait_ready(self) -> TestServer:
-        """Return the addresses once it serves. Raises: what kept it from starting; TimeoutError."""
-        if not self._ready.wait(START_TIMEOUT):
-            raise TimeoutError(f"the server did not start within {START_TIMEOUT:.0f} s")
-        if self._running is None:
-            assert self._error is not None
-            raise self._error
-        return self._running
+    def addresses(self) -> TestServer:
+        """Return where it serves, once it does. Raises: what kept it from starting; TimeoutError."""
+        return self._ready.result(START_TIMEOUT)
 
     def stop(self) -> None:
         """Stop the server and wait for its thread."""
-        if self._running is not None and not self._loop.is_closed():
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self.join(STOP_TIMEOUT)
+        self._thread.join(STOP_TIMEOUT)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        server = self._kind(self._settings)
+        await server.start()
+        self._ready.set_result(TestServer(f"http://{server.http_address}", f"grpc://{server.grpc_address}"))
+        await self._stop.wait()
+        await server.stop(STOP_TIMEOUT)
