@@ -36,6 +36,10 @@ class Carrier(Protocol):
     window: int
     """Batches of one session that may be under way."""
 
+    def start(self) -> None:
+        """Begin; callbacks may come from here on."""
+        ...
+
     def open(self, message: metrics_pb2.OpenSession) -> None:
         """Send Open."""
         ...
@@ -68,10 +72,17 @@ class StreamCarrier:
         self._answer, self._ended = answer, ended
         self._where = transport.config.shown_uri
         self._over = threading.Event()
-        call: Any = transport.channel().stream_stream(
-            STREAM, request_serializer=Request.SerializeToString, response_deserializer=Response.FromString
+        self._stub: Any = transport.channel().stream_stream(
+            STREAM,
+            request_serializer=Request.SerializeToString,
+            response_deserializer=Response.FromString,
         )
-        self._call = call(self._requests(), metadata=tuple(transport.metadata()))
+        self._metadata = tuple(transport.metadata())
+        self._call: Any = None
+
+    def start(self) -> None:
+        """Begin the call."""
+        self._call = self._stub(self._requests(), metadata=self._metadata)
         threading.Thread(target=self._receive, name="runstream-acks", daemon=True).start()
 
     def open(self, message: metrics_pb2.OpenSession) -> None:
@@ -125,6 +136,9 @@ class UnaryCarrier:
         self._opens: dict[str, metrics_pb2.OpenSession] = {}
         self._work: queue.SimpleQueue[metrics_pb2.AppendMetricsRequest | None] = queue.SimpleQueue()
         self._over = threading.Event()
+
+    def start(self) -> None:
+        """Begin to work."""
         threading.Thread(target=self._run, name="runstream-append", daemon=True).start()
 
     def open(self, message: metrics_pb2.OpenSession) -> None:
@@ -201,7 +215,7 @@ def _expired(request: metrics_pb2.AppendMetricsRequest, error: RunstreamError) -
 
 
 def open_carrier(transport: Transport, answer: Answer, ended: Ended) -> Carrier:
-    """Return the best carrier for a transport. Raises: RunstreamError when no server answers."""
+    """Return the best carrier for a transport, not started. Raises: RunstreamError when no server answers."""
     kind = StreamCarrier if transport.streams else UnaryCarrier
     return kind(transport, answer, ended)
 

@@ -147,6 +147,10 @@ class SenderCore:
         """Return the deliveries; for the thread that runs `step`."""
         return list(self._deliveries.values())
 
+    def busy(self) -> bool:
+        """Return whether an answer or an upload is awaited."""
+        return any(item.in_flight or item.uploads for item in self._deliveries.values())
+
     def _post(self, name: str, payload: Any) -> None:
         self._events.put((name, payload))
 

@@ -71,6 +71,7 @@ class Upstream:
         self._connecting = False
         self.carrier = carrier
         self._since = time.monotonic()
+        carrier.start()  # not before: its end must find it here
 
     def on_answer(self) -> None:
         """Note that the server answers."""

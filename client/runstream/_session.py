@@ -27,7 +27,7 @@ from runstream._dictionary import RunEntry
 from runstream._errors import InvalidParameter, Offline, error_from_code
 from runstream._journal import Full, Journal, LogMetric
 from runstream._pending import Pending, ask
-from runstream._state import StateFolder, boot_id, redacted, state_folder
+from runstream._state import StateFolder, boot_id, machine_id, redacted, state_folder
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -263,6 +263,7 @@ class Session:
             "credentials": self._folder.fingerprint,
             "offline": self.config.offline,
             "host": os.uname().nodename,
+            "machine": machine_id(),
             "boot": boot_id(),
             "pid": os.getpid(),
             "rank": self.config.rank,

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import stat
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ CREDENTIALS = ("token", "username", "password", "ca_file", "client_cert_file")
 """Fields of Config that say who we are; two values mean two senders."""
 
 logger = logging.getLogger("runstream")
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, process id
 _NETWORK = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gpfs", "beegfs", "afs", "9p", "fuse.sshfs")
 )
@@ -109,6 +111,12 @@ def machine() -> str:
     return _hash(_first_line("/etc/machine-id") or os.uname().nodename, boot_id())
 
 
+def machine_id() -> str:
+    """Return a short hash of this machine's id, the same after a restart; "" where it has none."""
+    found = _first_line("/etc/machine-id")
+    return _hash(found) if found else ""
+
+
 def boot_id() -> str:
     """Return the kernel's id of this boot, or "" where there is none."""
     return _first_line("/proc/sys/kernel/random/boot_id")
@@ -144,6 +152,23 @@ def try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def lock_holder(path: Path) -> int | None:
+    """Return the process id that holds a lock (0 when it is in another container), None when it is free.
+
+    Takes no lock. Must not be asked about a lock that this process holds: looking would release it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    finally:
+        os.close(descriptor)
+    return None if answer[0] == fcntl.F_UNLCK else max(0, int(answer[4]))
 
 
 def _make_private(path: Path) -> Path:
