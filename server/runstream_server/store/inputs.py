@@ -48,9 +48,11 @@ def write_inputs(
     models: Sequence[runs_pb2.ModelInput],
 ) -> None:
     """Add inputs to a run that the caller holds; those it has already stay as they are."""
-    if unique := {(item.dataset.name, item.dataset.digest): item for item in reversed(dataset_inputs)}:
-        # Reversed twice: the first of several with one name and digest counts.
-        _write_datasets(connection, key, dict(reversed(unique.items())))
+    unique: dict[tuple[str, str], runs_pb2.DatasetInput] = {}
+    for item in dataset_inputs:
+        unique.setdefault((item.dataset.name, item.dataset.digest), item)
+    if unique:
+        _write_datasets(connection, key, unique)
     if models:
         start = _next_position(connection, input_models, key.run)
         connection.execute(
@@ -100,8 +102,9 @@ def _dataset_row(experiment: int, dataset: runs_pb2.Dataset) -> dict[str, object
         "digest": dataset.digest,
         "source_type": dataset.source_type,
         "source": dataset.source,
-        "schema": dataset.schema if dataset.HasField("schema") else None,
-        "profile": dataset.profile if dataset.HasField("profile") else None,
+        # As MLflow, an empty one is none.
+        "schema": dataset.schema or None,
+        "profile": dataset.profile or None,
     }
 
 
