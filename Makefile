@@ -36,7 +36,7 @@ test-compat: venv tools ## the real MLflow clients against the REST door
 	$(BIN)/python -m pytest tests/compat
 
 test-faults: venv tools ## kill servers, senders and training processes; slow rounds included
-	$(BIN)/python -m pytest -m faults
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest -m faults
 
 test-fuzz: venv tools ## the generated inputs, many more of them
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout=3600

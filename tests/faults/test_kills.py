@@ -1,0 +1,147 @@
+"""SIGKILL of the server, of the sender and of the training process, at random moments under load.
+
+Every story ends with the same count, taken from storage before reads remove duplicates: each point whose log call
+returned is there once, and nothing twice. One call may have been cut between its effect and its return.
+`FAULT_ROUNDS` sets the rounds of each story (default 2; `make test-faults` runs 20).
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+import runstream as rs
+from runstream_server.store.engine import Database
+from runstream_server.store.tables import chunks, runs, segments
+from tests.faults.harness import Trainer, kill_all, senders, sync, trainer, until
+from tests.faults.trainer import SERIES
+from tests.stack import RunstreamServer, runstream_server
+
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
+POINTS = (300, 20_000)
+"""Fewest and most points between two kills."""
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(60 + 60 * ROUNDS)]
+
+
+@dataclass
+class Stack:
+    """A server over one store, killed and started by the tests."""
+
+    server: RunstreamServer
+    store: str
+    folder: Path
+
+    def counts(self, run_id: str) -> dict[int, int]:
+        """Return points in storage per source: segments and chunks, before duplicates are removed at read."""
+        db = Database(self.server.backend_store_uri)
+        try:
+            return db.read(_count, run_id)
+        finally:
+            db.close()
+
+
+def _count(connection: sa.Connection, run_id: str) -> dict[int, int]:
+    run = connection.scalar(sa.select(runs.c.id).where(runs.c.run_id == run_id))
+    parts = sa.union_all(
+        *(sa.select(table.c.source, table.c.n).where(table.c.run == run) for table in (segments, chunks))
+    ).subquery()
+    rows = connection.execute(sa.select(parts.c.source, sa.func.sum(parts.c.n)).group_by(parts.c.source))
+    return {source: int(n) for source, n in rows}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def stack(request, tmp_path) -> Iterator[Stack]:
+    if request.param == "sqlite":
+        uri = f"sqlite:///{tmp_path / 'store.db'}"
+    else:
+        uri = request.getfixturevalue("postgres_dsn")
+    with runstream_server(
+        tmp_path / "server", uri, f"--artifacts-destination={tmp_path / 'artifacts'}"
+    ) as server:
+        state = tmp_path / "server" / "state"
+        try:
+            yield Stack(server, request.param, tmp_path)
+        finally:
+            kill_all(senders(state))
+
+
+def check(stack: Stack, trained: Trainer, *, cut: bool = False) -> str:
+    """Compare what the training process logged with what is stored; return one line with the counts."""
+    run_id, logged = trained.run_id, trained.returned
+    by_source = stack.counts(run_id)
+    stored = sum(by_source.values())
+    client = rs.Client(stack.server.http)
+    series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
+    values = np.sort(np.concatenate([column.values for column in series])) if series else np.zeros(0)
+    line = f"{stack.store}: logged {logged}, stored {stored}, read {len(values)}, sources {sorted(by_source)}"
+    # A cut process may have died between the effect of its last call and the note that the call returned.
+    assert stored in ((logged, logged + 1) if cut else (logged,)), line
+    assert np.array_equal(values, np.arange(stored, dtype=float)), line
+    return line
+
+
+def test_server_killed_under_load(stack, report):
+    chance = random.Random()
+    with trainer(stack.folder / "training", stack.server.client_env) as trained:
+        for _ in range(ROUNDS):
+            trained.wait_for(trained.returned + chance.randint(*POINTS))
+            stack.server.process.kill()
+            stack.server.process.start()
+        assert trained.stop() == 0, trained.log.read_text()
+        sync(stack.server.client_env)
+        report(
+            f"server killed {ROUNDS} times",
+            check(stack, trained),
+            f"slowest call {trained.slowest * 1e3:.1f} ms",
+        )
+
+
+def test_sender_killed_under_load(stack, report):
+    chance = random.Random()
+    state = Path(stack.server.client_env["RUNSTREAM_STATE_DIR"])
+    with trainer(stack.folder / "training", stack.server.client_env) as trained:
+        killed = 0
+        for _ in range(ROUNDS):
+            trained.wait_for(trained.returned + chance.randint(*POINTS))
+            until(lambda: bool(senders(state)), 30, "a sender runs again")
+            killed += kill_all(senders(state))
+        assert killed >= ROUNDS
+        assert trained.stop() == 0, trained.log.read_text()
+        sync(stack.server.client_env)
+        report(f"sender killed {killed} times", check(stack, trained))
+
+
+def test_training_process_killed_under_load(stack, report):
+    chance = random.Random()
+    lines = []
+    for number in range(ROUNDS):
+        with trainer(stack.folder / f"training{number}", stack.server.client_env) as trained:
+            trained.wait_for(chance.randint(*POINTS))
+            trained.kill()
+            sync(stack.server.client_env)
+            lines.append(check(stack, trained, cut=True))
+            until(lambda: _status(stack, trained.run_id) == "FAILED", 60, "a vanished owner's run is FAILED")
+    report(f"training process killed {ROUNDS} times", *lines[-1:])
+
+
+def test_whole_process_group_killed_then_synced(stack, report):
+    state = Path(stack.server.client_env["RUNSTREAM_STATE_DIR"])
+    with trainer(stack.folder / "training", stack.server.client_env) as trained:
+        trained.wait_for(5_000)
+        stack.server.process.kill()
+        trained.wait_for(trained.returned + 5_000)
+        trained.kill()
+        kill_all(senders(state))
+        stack.server.process.start()
+        sync(stack.server.client_env)
+        report("whole group killed", check(stack, trained, cut=True))
+
+
+def _status(stack: Stack, run_id: str) -> str:
+    return str(rs.Client(stack.server.http).get_run(run_id).info.status)
