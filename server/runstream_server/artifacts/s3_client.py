@@ -89,16 +89,21 @@ class _Credentials(Provider):
     """Credentials from AWS_*, else a profile of ~/.aws/credentials, else a role where there can be one."""
 
     def __init__(self, *, on_aws: bool) -> None:
-        providers: list[Provider] = [EnvAWSProvider(), AWSConfigProvider()]
+        providers: list[Provider] = [AWSConfigProvider()]
         # Elsewhere nobody answers the role's address, and the first call would hang.
         if on_aws or any(os.environ.get(name) for name in _ROLE_VARIABLES):
             providers.append(IamAwsProvider())
         self._chain = ChainedProvider(providers)
+        # The environment counts as it was at the start; a file may be rewritten, a role expires.
+        try:
+            self._fixed: Credentials | None = EnvAWSProvider().retrieve()
+        except ValueError:
+            self._fixed = None
 
     def retrieve(self) -> Credentials:
         """Return the credentials. Raises: Unavailable when there are none."""
         try:
-            return self._chain.retrieve()
+            return self._fixed or self._chain.retrieve()
         except ValueError:
             raise Unavailable(
                 "the server has no credentials for its artifact store; set AWS_ACCESS_KEY_ID and "

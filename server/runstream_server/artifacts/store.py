@@ -63,6 +63,8 @@ class Artifacts:
         self._roots = locations.roots(settings)
         self._lock = threading.Lock()
         self._stores: dict[Location, ArtifactStore] = {}
+        self.transfers = 0
+        """Uploads under way; changed in the event loop only."""
         # Threads of their own: an object store that hangs must not take those of the database.
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="artifacts")
         if isinstance(store := self.destination(), LocalStore) and (count := store.clean()):
@@ -72,6 +74,20 @@ class Artifacts:
         """Run blocking `fn` of a store on a thread and return what it returned. Raises: what `fn` raises."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: fn(*args, **kwargs))
+
+    def start(self, fn: Callable[[], None]) -> None:
+        """Run `fn` on a thread and do not wait for it; a failure is logged."""
+
+        def run() -> None:
+            try:
+                fn()
+            except Exception:
+                logger.exception("ending a transfer")
+
+        try:
+            self._executor.submit(run)
+        except RuntimeError:  # the server is stopping and its threads have ended
+            run()
 
     def destination(self) -> ArtifactStore:
         """Return the store behind mlflow-artifacts:/."""
@@ -99,6 +115,15 @@ class Artifacts:
             )
         scheme = locations.parse_location(uri).scheme
         raise schemes.unsupported(scheme) if scheme in schemes.NEEDS else _outside()
+
+    def spellings(self, uri: str) -> list[str]:
+        """Return a stored location, and how else it can be written when the stores of this server overlap."""
+        try:
+            place = self.locate(uri)
+        except ServerError:
+            return [uri]
+        other = self._roots[0] if place.store is self.destination() else None
+        return [uri, str(other / place.path)] if other and self.settings.allowed_artifact_stores else [uri]
 
     def check(self) -> list[str]:
         """Return what keeps stores from working, in words for whoever runs the server."""
