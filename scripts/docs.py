@@ -55,6 +55,8 @@ def cli() -> str:
 
 
 def _section(name: str, command: Any) -> str:
+    if name == "runstream ui":
+        return "## runstream ui\n\nAnother name for `runstream server`.\n"
     example = (command.epilog or "").partition("Example:")[2].strip()
     lines = [f"## {name}", "", str(command.help).strip(), ""]
     if example:

@@ -13,8 +13,10 @@ import typer
 from runstream._commands.lazy import Entry, lazy_group
 
 COMMANDS = {
-    "server": Entry("runstream_server.cli.server:app", "Run the tracking server."),
-    "ui": Entry("runstream_server.cli.server:app", "Run the tracking server; another name for `server`."),
+    "server": Entry(
+        "runstream_server.cli.server:app", "Run the tracking server: gRPC and HTTP over one store."
+    ),
+    "ui": Entry("runstream_server.cli.server:app", "Another name for `server`."),
     "db": Entry("runstream_server.cli.db:app", "Show and upgrade the schema of a database."),
     "experiments": Entry("runstream._commands.experiments:app", "Manage experiments."),
     "runs": Entry("runstream._commands.runs:app", "Manage runs."),

@@ -21,7 +21,7 @@ from tests.guarded import free_port
 from tests.stack import runstream_server
 
 RUNSTREAM = [sys.executable, "-m", "runstream"]
-EVIL = "evil\u202etxt"
+EVIL = "evil\u202e\x1b[2J"
 
 
 class Cli:
@@ -267,16 +267,16 @@ def test_csv_of_runs_is_safe_in_a_spreadsheet(cli, client, run_id, tmp_path):
 
 
 def test_a_terminal_gets_a_table_in_which_hidden_characters_show(cli):
-    cli("runs", "create", "-n", "terminal", "--run-name", EVIL)
-    code, screen = cli.on_terminal("runs", "list", "-n", "terminal")
+    cli("runs", "create", "-n", "terminal", "--tag", f"note={EVIL}")
+    code, screen = cli.on_terminal("runs", "list", "-n", "terminal", "--column", "tags.note")
     assert code == 0
     assert "Run Id" in screen
-    assert "evil\\u202etxt" in screen
+    assert "evil\\u202e\\x1b[2J" in screen
     assert "\u202e" not in screen
     assert "\t" not in screen
     code, screen = cli.on_terminal("runs", "list", "-n", "terminal", "--json")
     assert "\u202e" not in screen
-    assert json.loads(screen)["runs"][0]["info"]["run_name"] == EVIL
+    assert json.loads(screen)["runs"][0]["data"]["tags"]["note"] == EVIL
 
 
 def test_deleting_asks_on_a_terminal(cli):
@@ -351,6 +351,17 @@ def test_doctor_finds_nothing_wrong_with_a_server_that_is_well(cli, run_id):
     found = {check["name"]: check["state"] for check in report["checks"]}
     assert {found[name] for name in ("server", "clock", "grpc", "database", "artifacts")} == {"ok"}
     assert "nothing is wrong" in cli("doctor")
+
+
+def test_doctor_says_that_journals_wait(cli, tmp_path):
+    script = "import runstream as rs\nwith rs.start_run(): rs.log_metric('loss', 1.0)"
+    env = {**cli.env, "RUNSTREAM_OFFLINE": "1", "RUNSTREAM_STATE_DIR": str(tmp_path / "state")}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True, capture_output=True, timeout=60)
+    answer = cli.run("doctor", "--json", RUNSTREAM_STATE_DIR=str(tmp_path / "state"))
+    (found,) = [check for check in json.loads(answer.stdout)["checks"] if check["name"] == "journals"]
+    assert found["state"] == "warning"
+    assert "1 journal" in found["message"]
+    assert found["way_out"] == "runstream sync"
 
 
 def test_doctor_says_that_a_server_is_dead_and_what_to_do(cli):

@@ -48,11 +48,11 @@ def problem(name: str, message: str, way_out: str) -> Finding:
 
 def clock(name: str, seconds: float, uncertain: float, whose: str) -> Finding:
     """Return the finding for a clock that is `seconds` ahead of ours, measured to within `uncertain`."""
-    ahead = f"{whose} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine's clock"
     if abs(seconds) - uncertain > MAX_SKEW:
+        ahead = f"{whose} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
         way_out = "set both clocks by NTP (timedatectl set-ntp true); times of runs and points come from them"
         return problem(name, ahead, way_out)
-    return ok(name, f"{ahead}, measured to {uncertain:.1f} s")
+    return ok(name, f"{whose} and this machine's differ by {abs(seconds):.1f} s")
 
 
 def report(found: list[Finding], environment: dict[str, str], as_json: bool) -> None:

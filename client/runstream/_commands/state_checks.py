@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runstream._commands.findings import Finding, ok, problem, warning
 from runstream._commands.output import size_text
+
+if TYPE_CHECKING:
+    from runstream._sync import JournalInfo
 
 LOW_DISK = 1 << 30
 """Bytes that should be free for journals."""
@@ -34,6 +38,7 @@ def state_folder() -> Iterator[Finding]:
         yield problem("state folder", f"{root} cannot be written", "set RUNSTREAM_STATE_DIR to one that can")
         return
     yield from _room(root)
+    yield from _journals(root)
 
 
 def _home() -> Path:
@@ -56,3 +61,32 @@ def _room(root: Path) -> Iterator[Finding]:
         yield warning("state folder", f"{root} has only {size_text(free)} free", way_out)
     else:
         yield ok("state folder", f"{root}, {size_text(free)} free")
+
+
+def _journals(root: Path) -> Iterator[Finding]:
+    from runstream._config import Config
+    from runstream._sync import journals
+
+    found = journals(Config.load(), root)
+    yield from _waiting([info for info in found if info.state == "waiting" and info.pending])
+    damaged = [info for info in found if info.state == "damaged"]
+    if damaged:
+        way_out = "they are from another version, or broken; move them away once nobody misses them"
+        folders = ", ".join(str(info.folder) for info in damaged)
+        yield problem("journals", f"{len(damaged)} cannot be read: {folders}", way_out)
+    refused, lost = sum(info.refused for info in found), sum(info.lost for info in found)
+    if refused:
+        way_out = "runstream status shows them with the reasons"
+        yield warning("refused", f"the server refused {refused} items, which are kept", way_out)
+    if lost:
+        yield warning("lost", f"{lost} log calls found no room on the disk", f"make room at {root}")
+
+
+def _waiting(found: list[JournalInfo]) -> Iterator[Finding]:
+    if not found:
+        yield ok("journals", "nothing waits to be delivered")
+        return
+    slots, servers = sum(info.pending for info in found), sorted({info.tracking_uri for info in found})
+    count = f"{len(found)} journal{'s' * (len(found) != 1)}"
+    message = f"{count} with {slots} slots wait for {', '.join(servers)}, and no process delivers them"
+    yield warning("journals", message, "runstream sync")

@@ -1,0 +1,91 @@
+"""`runstream sync`: deliver what was logged and is still on this machine's disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runstream._commands.options import Json, TrackingUri, example, group
+from runstream._commands.output import done, note, print_json
+from runstream._commands.progress import progress
+
+if TYPE_CHECKING:
+    from runstream._sync import JournalInfo, SyncReport
+
+app = group("Deliver what was logged and not delivered yet.", no_args_is_help=False)
+
+
+@app.command(**example("runstream sync --tracking-uri http://127.0.0.1:5000"))
+def sync(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help="Journal, or folder with journals (default: RUNSTREAM_STATE_DIR, else $XDG_STATE_HOME/runstream).",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Take over journals of other machines at once, instead of 10 minutes after their last write.",
+        ),
+    ] = False,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Deliver what was logged and not delivered yet, each journal to its own server; may be repeated.
+
+    With --tracking-uri, only what belongs to that server.
+    """
+    from runstream._config import Config
+    from runstream._sync import sync as deliver
+
+    config = Config.load(tracking_uri)
+    with progress("delivering", None) as advance:
+        seen = 0
+
+        def show(delivered: int, total: int) -> None:
+            nonlocal seen
+            advance(delivered - seen)
+            seen = delivered
+
+        report = deliver(config, path, only_uri=tracking_uri is not None, force=force, progress=show)
+    if as_json:
+        print_json(_document(report))
+    else:
+        _tell(report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _tell(report: SyncReport) -> None:
+    for info, reason in report.skipped:
+        note(f"left alone: {_name(info)}: {reason}")
+    for info, reason in report.failed:
+        note(f"not delivered: {_name(info)}: {info.pending} slots: {reason}")
+    slots = sum(info.pending for info in report.delivered)
+    done(f"{len(report.delivered)} journals delivered, {slots} slots")
+    if report.refused:
+        note(f"{report.refused} items were refused; `runstream status` shows them")
+
+
+def _name(info: JournalInfo) -> str:
+    return f"session {info.session_id} of {info.host}" if info.host else str(info.folder)
+
+
+def _document(report: SyncReport) -> dict[str, object]:
+    def rows(pairs: list[tuple[JournalInfo, str]]) -> list[dict[str, object]]:
+        return [
+            {"session_id": info.session_id, "pending": info.pending, "reason": reason}
+            for info, reason in pairs
+        ]
+
+    return {
+        "delivered": [{"session_id": info.session_id, "slots": info.pending} for info in report.delivered],
+        "skipped": rows(report.skipped),
+        "failed": rows(report.failed),
+        "refused": report.refused,
+    }
