@@ -12,6 +12,7 @@ import uvloop
 
 from runstream_server.app import Server
 from runstream_server.config import Settings
+from runstream_server.grpc_door import ignore_poller_noise
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def running_server(
         env or {}, backend_store_uri=backend_store_uri, port=0, grpc_port=0, drain_timeout=2.0, **settings
     )
     loop = uvloop.new_event_loop()
-    loop.set_exception_handler(_ignore_poller_noise)
+    loop.set_exception_handler(ignore_poller_noise)
     thread = threading.Thread(target=loop.run_forever, name="test-server", daemon=True)
     thread.start()
 
@@ -91,9 +92,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _ignore_poller_noise(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    # grpc.aio wakes the loops of all threads for each event; those that find nothing report it.
-    if not isinstance(context.get("exception"), BlockingIOError):
-        loop.default_exception_handler(context)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from runstream_server.config import Settings
 from runstream_server.context import Context
 from runstream_server.errors import Unsupported
 from runstream_server.gateway.app import HttpDoor
-from runstream_server.gateway.http import HttpServer, listen
+from runstream_server.gateway.http import HttpServer, address, listen
 from runstream_server.gateway.rest import RestDoor
 from runstream_server.grpc_door import GrpcDoor
 from runstream_server.ingest.compactor import Compactor
@@ -78,6 +79,7 @@ class Server:
         self._unix_socket = unix_socket
         self._shared = shared
         self._calls: dict[str, Any] = {}
+        self._given_up = threading.Event()
         self._grpc: GrpcDoor | None = None
         self._http: HttpServer | None = None
         self._compactor: Compactor | None = None
@@ -92,7 +94,7 @@ class Server:
         backend = resolve_backend(self.settings.backend_store_uri)
         db = Database(backend.url, pool_size=self.settings.pool_size)
         try:
-            await asyncio.to_thread(open_store, db, backend, self.settings)
+            await asyncio.to_thread(open_store, db, backend, self.settings, self._given_up)
             self.context = self._build_context(db)
             await asyncio.to_thread(self.context.experiments.locate_default)
         except BaseException:
@@ -103,6 +105,10 @@ class Server:
         except BaseException:
             await self.stop(0)
             raise
+
+    def give_up(self) -> None:
+        """Let a start that waits for its database fail now."""
+        self._given_up.set()
 
     def _build_context(self, db: Database) -> Context:
         settings = self.settings
@@ -181,12 +187,6 @@ class Server:
         except Exception as error:
             raise seen_by_caller(error, method) from error
         return response
-
-
-def address(host: str, port: int) -> str:
-    """Return `HOST:PORT`, an IPv6 host in brackets."""
-    bare = host.strip("[]")
-    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
 def raise_open_files_limit() -> None:

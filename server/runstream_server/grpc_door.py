@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,6 +17,16 @@ from runstream_server.interceptors import Doorkeeper
 from runstream_server.services import Service
 
 _MAX_SOCKET_PATH = 100
+
+
+def ignore_poller_noise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handle exceptions of a loop: grpc.aio wakes every thread's loop for each event, all but one in vain."""
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+def _unix_target(path: str) -> str:
+    return f"unix:{os.path.abspath(path)}"
 
 
 class GrpcDoor:
@@ -45,14 +57,14 @@ class GrpcDoor:
         """Serve on a Unix socket for this user alone and return `unix:PATH`. Raises: StoreError."""
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             raise StoreError(f"the socket path {path} is longer than {_MAX_SOCKET_PATH} bytes")
-        server = self._build(shared=False)
+        server, target = self._build(shared=False), _unix_target(path)
         try:
-            server.add_insecure_port(f"unix:{os.path.abspath(path)}")
+            server.add_insecure_port(target)
         except RuntimeError:
             raise StoreError(f"cannot listen on the socket {path}") from None
         os.chmod(path, 0o600)
         await self._start(server)
-        return f"unix:{os.path.abspath(path)}"
+        return target
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, accept no more calls, let those that run finish within `grace` seconds."""

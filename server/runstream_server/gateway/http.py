@@ -61,21 +61,35 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
 
     Raises: StoreError when the address cannot be had.
     """
+    listener = bind(host, port, shared=shared)
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Return a TCP socket that has the address and does not listen. Raises: StoreError."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
+        family, _, _, _, where = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise StoreError(f"cannot listen on {host}: {error.strerror}") from None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.listen(2048)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(where)
     except OSError as error:
-        listener.close()
-        raise StoreError(f"cannot listen on {host}:{port}: {error.strerror}; take another --port") from None
-    listener.setblocking(False)
-    return listener
+        bound.close()
+        raise StoreError(
+            f"cannot listen on {address(host, port)}: {error.strerror}; take another port"
+        ) from None
+    return bound
+
+
+def address(host: str, port: int) -> str:
+    """Return `HOST:PORT`, an IPv6 host in brackets."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import sqlalchemy as sa
@@ -20,12 +21,15 @@ SPARE_CONNECTIONS = 10
 _PAUSE = 0.5
 
 
-def open_store(db: Database, backend: Backend, settings: Settings) -> None:
-    """Make sure that `db` can be served from.
+def open_store(
+    db: Database, backend: Backend, settings: Settings, give_up: threading.Event | None = None
+) -> None:
+    """Make sure that `db` can be served from; `give_up` ends the wait for it early.
 
     Raises: StoreError with the way out when it cannot; Unavailable when it did not answer within
     `settings.database_timeout` seconds.
     """
+    give_up = give_up or threading.Event()
     backend.prepare()
     if settings.workers > 1 and db.is_sqlite:
         raise StoreError("workers above 1 need PostgreSQL: name one with --backend-store-uri")
@@ -36,13 +40,13 @@ def open_store(db: Database, backend: Backend, settings: Settings) -> None:
             break
         except Unavailable:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or give_up.is_set():
                 raise Unavailable(
                     f"the database {backend.shown} did not answer for {settings.database_timeout:.0f} "
                     "seconds; is it running, and are host, port, user and password right?"
                 ) from None
             logger.warning("waiting for the database %s", backend.shown)
-            time.sleep(min(_PAUSE, left))
+            give_up.wait(min(_PAUSE, left))
     if not db.is_sqlite:
         db.read(_check_postgresql, settings)
 

@@ -1,0 +1,48 @@
+"""Runs a server as the main thing of a process: signals, the ready line, draining.
+
+SIGTERM, SIGINT     drain and return; a second one ends the process at once (signals.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import uvloop
+
+from runstream_server.app import Server
+from runstream_server.config import Settings
+from runstream_server.grpc_door import ignore_poller_noise
+from runstream_server.signals import on_signals
+
+
+def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
+    """Serve until a signal comes; `announce` is called with the HTTP and gRPC addresses once it serves.
+
+    Raises: as Server.start.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(ignore_poller_noise)
+        runner.run(_serve(settings, announce))
+
+
+async def _serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
+    end = asyncio.Event()
+    on_signals(end.set)
+    await run_until(Server(settings), announce, end)
+
+
+async def run_until(server: Server, announce: Callable[[str, str], None], end: asyncio.Event) -> None:
+    """Start a server, announce it, and drain it when `end` is set, also while it still waits to start."""
+    starting = asyncio.create_task(server.start())
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        server.give_up()
+        await asyncio.wait({starting})
+        if starting.exception():
+            return  # told to end while it waited for its database
+    await starting
+    announce(server.http_address, server.grpc_address)
+    await ending
+    await server.stop()
