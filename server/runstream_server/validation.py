@@ -51,6 +51,8 @@ _KEY_RULE = (
     "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), "
     "colon(:) and slashes (/)."
 )
+# Control characters and line ends.
+_BREAKING = frozenset(("Cc", "Zl", "Zp"))
 # Marks that reorder the text around them, so that a name does not read as what it is.
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -115,7 +117,7 @@ def check_line(value: str, field: str, limit: int) -> str:
     if value.isascii() and value.isprintable():
         return value
     for char in value:
-        if unicodedata.category(char) == "Cc" or char in _REORDERING:
+        if unicodedata.category(char) in _BREAKING or char in _REORDERING:
             raise invalid(field, value, f"names must not contain the control character U+{ord(char):04X}")
     return value
 
@@ -270,8 +272,9 @@ def check_batch(
     _check_count("tags", MAX_BATCH_TAGS, len(tags))
     _check_count("metrics, params, and tags", MAX_BATCH_ITEMS, len(metrics) + len(params) + len(tags))
     for index, metric in enumerate(metrics):
-        if not metric.HasField("value"):
-            raise missing(f"metrics[{index}].value")
+        for name in ("value", "timestamp"):
+            if not metric.HasField(name):
+                raise missing(f"metrics[{index}].{name}")
         check_metric(metric.key, metric.timestamp, metric.step, f"metrics[{index}]")
     for index, param in enumerate(params):
         check_param(param.key, param.value, f"params[{index}]")

@@ -4,6 +4,7 @@ import math
 import re
 import secrets
 import time
+from typing import Any
 
 import pytest
 
@@ -277,8 +278,8 @@ def test_an_update_changes_only_what_it_names(call, run):
     info = call(runs_pb2.UpdateRunRequest(run_id=run.run_id, run_name="new")).run_info
     assert (info.status, info.end_time, info.run_name) == (runs_pb2.RUN_STATUS_FINISHED, 7, "new")
     refused(call, runs_pb2.UpdateRunRequest(run_id=run.run_id, end_time=-1), field="end_time")
-    request = runs_pb2.UpdateRunRequest(run_id=run.run_id)
-    request.status = 99  # an open enum carries any number
+    unknown: Any = 99  # an open enum carries any number
+    request = runs_pb2.UpdateRunRequest(run_id=run.run_id, status=unknown)
     refused(call, request, field="status")
 
 
@@ -381,6 +382,11 @@ def test_a_batch_of_the_greatest_size_is_taken(call, run):
     found = get(call, run.run_id)
     assert metrics_of(found)["m"] == (999.0, 999, 999)
     assert len(params_of(found)) == 100
+
+
+def test_a_metric_without_a_value_is_refused(call, run):
+    batch = runs_pb2.LogBatchRequest(run_id=run.run_id, metrics=[metrics_pb2.Metric(key="m", timestamp=1)])
+    assert "metrics[0].value" in refused(call, batch, field="metrics[0].value")
 
 
 def test_an_empty_batch_is_fine_for_a_run_that_exists(call, run):

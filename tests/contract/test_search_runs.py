@@ -1,6 +1,7 @@
 """SearchRuns over every door and store: MLflow's language, order and paging."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -192,8 +193,9 @@ def test_several_experiments_are_searched_together_and_none_finds_nothing(call, 
     ids=lambda value: str(value)[:40],
 )
 def test_what_cannot_be_read_is_refused_with_the_place(call, fields, field, says):
+    request: dict[str, Any] = {"experiment_ids": ["0"], **fields}
     with pytest.raises(ApiError) as caught:
-        call(runs_pb2.SearchRunsRequest(**{"experiment_ids": ["0"], **fields}))
+        call(runs_pb2.SearchRunsRequest(**request))
     error = caught.value
     assert (error.reason, error.http) == ("INVALID_PARAMETER_VALUE", 400)
     assert error.field in (field, None)  # the HTTP door does not say
@@ -202,9 +204,13 @@ def test_what_cannot_be_read_is_refused_with_the_place(call, fields, field, says
 
 
 def test_a_token_is_good_for_its_query_only(call, experiment, runs):
-    query = {"experiment_ids": [experiment], "order_by": ["start_time"], "max_results": 2}
+    query: dict[str, Any] = {"experiment_ids": [experiment], "order_by": ["start_time"], "max_results": 2}
     token = call(runs_pb2.SearchRunsRequest(**query)).next_page_token
-    changes = [{"order_by": ["start_time DESC"]}, {"filter": "status = 'FAILED'"}, {"experiment_ids": ["0"]}]
+    changes: list[dict[str, Any]] = [
+        {"order_by": ["start_time DESC"]},
+        {"filter": "status = 'FAILED'"},
+        {"experiment_ids": ["0"]},
+    ]
     changes.append({"run_view_type": experiments_pb2.VIEW_TYPE_ALL})
     for change in changes:
         with pytest.raises(ApiError, match="page token"):
