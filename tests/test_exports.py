@@ -49,7 +49,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_public_functions_have_docstrings():
-    silent = [name for name in runstream.__all__ if name != "__version__" and not getattr(runstream, name).__doc__]
+    silent = [
+        name for name in runstream.__all__ if name != "__version__" and not getattr(runstream, name).__doc__
+    ]
     assert silent == []
     methods = [name for name, _ in inspect.getmembers(runstream.Client) if not name.startswith("_")]
     assert [name for name in methods if not getattr(runstream.Client, name).__doc__] == []

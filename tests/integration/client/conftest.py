@@ -1,95 +1,150 @@
-"""A server in this process, and a fluent API that begins anew in each test, with a state folder of its own."""
+"""A real server in this process, and what the client tests look at it with."""
+
+from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-import runstream
-from runstream import _fluent as fluent
-from runstream import _session
-from runstream._config import SETTINGS
-from runstream.testing import server as running_server
+from runstream._config import Config
+from runstream.v1 import metrics_pb2, runs_pb2
+from tests.doors import open_door
+from tests.in_process import RunningServer, running_server
 
-CLEAN = ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID")
-
-
-@pytest.fixture(scope="session")
-def state(tmp_path_factory):
-    """Return the folder of the client's journals."""
-    return tmp_path_factory.mktemp("state")
+ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """Yield the addresses of a server on SQLite and a local folder."""
-    with running_server(tmp_path_factory.mktemp("store")) as server:
-        yield server
+@pytest.fixture(scope="package")
+def server(tmp_path_factory) -> Iterator[RunningServer]:
+    """Return a server over SQLite and a local folder."""
+    with running_server(str(tmp_path_factory.mktemp("server") / "data")) as running:
+        yield running
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch, state):
-    """Hide the settings of whoever runs the tests."""
-    for name in (variable for setting in SETTINGS for variable in setting.variables):
-        monkeypatch.delenv(name, raising=False)
-    for name in CLEAN:
-        for prefix in ("RUNSTREAM", "MLFLOW"):
-            monkeypatch.setenv(f"{prefix}_{name}", "")
-            monkeypatch.delenv(f"{prefix}_{name}")
-    monkeypatch.setenv("RUNSTREAM_STATE_DIR", str(state))
+@dataclass
+class Stored:
+    """Reads what the server has, past the client under test."""
 
+    server: RunningServer
 
-@pytest.fixture
-def rs(environment):
-    """Return the fluent API as a new process finds it; its runs end with the test."""
-    yield runstream
-    while fluent.thread.stack:
-        runstream.end_run()
-    for session in _session.open_sessions():
-        session.close(10.0)
-    fluent.process.__init__()
-    fluent.thread.__init__()
+    def run(self, run_id: str):
+        """Return a run, None when there is none."""
+        from tests.doors import ApiError
 
+        try:
+            with open_door("grpc", self.server) as door:
+                return door.call(runs_pb2.GetRunRequest(run_id=run_id)).run
+        except ApiError as error:
+            assert error.reason == "RESOURCE_DOES_NOT_EXIST"
+            return None
 
-@pytest.fixture
-def online(rs, server):
-    """Return the fluent API, set to the server over HTTP's address, which leads to gRPC."""
-    rs.set_tracking_uri(server.http_uri)
-    return rs
+    def points(self, run_id: str, key: str = "loss") -> list[tuple[int, float]]:
+        """Return (step, value) of a series in order of step, before nobody has removed duplicates."""
+        request = metrics_pb2.GetMetricSeriesRequest(run_ids=[run_id], metric_keys=[key])
+        with open_door("grpc", self.server) as door:
+            answer = door.call(request)
+        assert not answer.next_page_token
+        return [pair for series in answer.series for pair in zip(series.step, series.value, strict=True)]
 
-
-@pytest.fixture(params=["grpc", "http", "relay"])
-def client(request, server, rs, monkeypatch):
-    """Yield an explicit client over each of its transports."""
-    from runstream import _transport
-    from runstream._transport_http import HttpTransport
-
-    uri = server.grpc_uri if request.param == "grpc" else server.http_uri
-    kind = fluent.FluentClient if request.param == "relay" else rs.Client
-    if request.param == "http":  # as if gRPC could not pass
-        monkeypatch.setattr(_transport, "_choose", lambda config, timeout: HttpTransport(config))
-    with kind(uri) as client:
-        yield client
+    def status(self, run_id: str) -> str:
+        """Return the status of a run without its prefix."""
+        run = self.run(run_id)
+        return runs_pb2.RunStatus.Name(run.info.status).removeprefix("RUN_STATUS_") if run else ""
 
 
 @pytest.fixture
-def script(server, state, tmp_path):
-    """Return a function that runs a Python script against the server and returns what it printed."""
+def stored(server) -> Stored:
+    """Return a look at the server's store."""
+    return Stored(server)
 
-    def run(code, *, check=True, cwd=None, **env):
-        path = tmp_path / "script.py"
-        path.write_text(code)
-        environ = {**os.environ, "RUNSTREAM_TRACKING_URI": server.http_uri, **env}
-        done = subprocess.run(
-            [sys.executable, str(path)],
-            capture_output=True,
+
+@pytest.fixture
+def config(server, tmp_path) -> Iterator[Config]:
+    """Return settings for the server with a state folder of its own; its senders are gone after the test."""
+    made = Config(f"grpc://{server.grpc}", state_dir=str(tmp_path / "state"), sender_linger=1.0)
+    yield made
+    end_senders(tmp_path / "state")
+
+
+def senders(state: Path) -> list[int]:
+    """Return the process ids of the senders that work in a state folder (Linux)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if b"runstream._sender" in command and any(part.startswith(os.fsencode(state)) for part in command):
+            found.append(int(entry.name))
+    return found
+
+
+def end_senders(state: Path) -> None:
+    """End what a test has started."""
+    for pid in senders(state):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
+    """Wait until a condition of another process holds. Raises: AssertionError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(0.01)  # the pause between two looks at another process
+
+
+@dataclass
+class Script:
+    """A program that logs, as a user would run it."""
+
+    config: Config
+    folder: Path
+
+    def start(self, body: str, *arguments: str, **options) -> subprocess.Popen[str]:
+        """Start a program; `body` finds `session`, `run_id` (declared) and `sys`."""
+        path = self.folder / "script.py"
+        path.write_text(_HEAD.format(config=self.config) + textwrap.dedent(body))
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'client'}:{ROOT / 'server'}"}
+        return subprocess.Popen(
+            [sys.executable, str(path), *arguments],
             text=True,
-            env={name: value for name, value in environ.items() if value},
-            cwd=cwd or tmp_path,
-            timeout=90,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            **options,
         )
-        assert done.returncode == 0 or not check, done.stderr
-        return done if not check else done.stdout.strip()
 
-    return run
+    def run(self, body: str, *arguments: str, timeout: float = 60) -> str:
+        """Run a program to its end and return what it printed. Raises: AssertionError when it fails."""
+        process = self.start(body, *arguments)
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == 0, err
+        return out
+
+
+_HEAD = """
+import os, sys, time, uuid
+from runstream._config import Config
+from runstream._session import Session
+
+session = Session.open({config!r})
+run_id = sys.argv[1] if len(sys.argv) > 1 else uuid.uuid4().hex
+session.declare_run(run_id, create=True, experiment_id="0", start_time=1, run_name="test", user_id="me")
+"""
+
+
+@pytest.fixture
+def script(config, tmp_path) -> Script:
+    """Return a way to run programs that log."""
+    return Script(config, tmp_path)

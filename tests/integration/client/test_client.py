@@ -133,7 +133,9 @@ def test_search_takes_a_bare_experiment_id_and_orders_by_a_metric(client, experi
         client.log_metric(run_id, "val_loss", loss)
     best = client.search_runs(experiment, order_by=["metrics.val_loss ASC"], max_results=1)
     assert best[0].data.metrics == {"val_loss": 0.1}
-    rest = client.search_runs(experiment, order_by=["metrics.val_loss ASC"], page_token=best.token, max_results=1)
+    rest = client.search_runs(
+        experiment, order_by=["metrics.val_loss ASC"], page_token=best.token, max_results=1
+    )
     assert rest[0].data.metrics == {"val_loss": 0.2}
     assert client.search_runs([experiment], "metrics.val_loss > 0.25")[0].data.metrics == {"val_loss": 0.3}
 
@@ -156,7 +158,9 @@ def test_deleted_runs_are_hidden_until_restored(client, experiment, run):
 
 def test_inputs_come_back_with_their_tags(client, run):
     dataset = entities.Dataset("digits", "abc123", "local", '{"uri": "digits.csv"}', schema="{}")
-    client.log_inputs(run, [entities.DatasetInput(dataset, [entities.InputTag("mlflow.data.context", "train")])])
+    client.log_inputs(
+        run, [entities.DatasetInput(dataset, [entities.InputTag("mlflow.data.context", "train")])]
+    )
     (found,) = client.get_run(run).inputs.dataset_inputs
     assert found.dataset == dataset
     assert found.tags == [entities.InputTag("mlflow.data.context", "train")]
@@ -179,7 +183,9 @@ def test_search_experiments_filters_and_pages(client):
     prefix = unique("many")
     for number in range(3):
         client.create_experiment(f"{prefix}-{number}")
-    page = client.search_experiments(filter_string=f"name LIKE '{prefix}%'", order_by=["name ASC"], max_results=2)
+    page = client.search_experiments(
+        filter_string=f"name LIKE '{prefix}%'", order_by=["name ASC"], max_results=2
+    )
     assert [found.name for found in page] == [f"{prefix}-0", f"{prefix}-1"]
     rest = client.search_experiments(
         filter_string=f"name LIKE '{prefix}%'", order_by=["name ASC"], max_results=2, page_token=page.token
