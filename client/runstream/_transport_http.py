@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -98,18 +99,21 @@ class HttpTransport(Transport):
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if kept is not None and kept.sock is not None:
-            kept.sock.settimeout(timeout)
-            return kept
-        connection = self._open(timeout)
+            with contextlib.suppress(OSError):  # closed under us: open another
+                kept.sock.settimeout(timeout)
+                return kept
+        patience = min(timeout, self.config.start_timeout)  # a host that drops packets is told soon, too
+        connection = self._open(patience)
         try:
             connection.connect()
         except TimeoutError:
-            raise unreachable(self.config.shown_uri, f"no connection within {timeout:.0f} s") from None
+            raise unreachable(self.config.shown_uri, f"no connection within {patience:.0f} s") from None
         except ssl.SSLError as error:
             raise _tls_error(self.config, error) from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(self.config.shown_uri, _reason(error)) from None
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sock.settimeout(timeout)
         self._local.connection = connection
         return connection
 
