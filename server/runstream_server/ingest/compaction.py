@@ -54,7 +54,7 @@ def compact(connection: sa.Connection, storage: Storage, run: int, max_points: i
     )
     if held is None:
         return Compacted()
-    chosen = _choose_segments(connection, run, max_points)
+    chosen, is_all = _choose_segments(connection, run, max_points)
     taken = total = repeated = 0
     keys: set[str] = set()
     for part, ids in chosen.items():
@@ -63,14 +63,16 @@ def compact(connection: sa.Connection, storage: Storage, run: int, max_points: i
         keys.update(merged.keys)
         taken, total, repeated = taken + len(ids), total + len(fresh), repeated + gone
         _delete(connection, segments_table, run, ids)
-    if keys:
+    # Adding up drifts only in the last bits of a mean; while more is to come the last compaction sees to it.
+    if keys and (repeated or is_all):
         recount(connection, run, keys)
     return Compacted(taken, total, repeated)
 
 
 def _choose_segments(
     connection: sa.Connection, run: int, max_points: int
-) -> dict[SourceGeneration, list[int]]:
+) -> tuple[dict[SourceGeneration, list[int]], bool]:
+    """Return ids of segments, locked, by source and generation; and whether they are all there are."""
     table = segments_table.c
     rows = connection.execute(
         sa.select(table.id, table.source, table.generation, table.n)
@@ -82,10 +84,10 @@ def _choose_segments(
     size = 0
     for id_, source, generation, n in rows:
         if size and size + n > max_points:
-            break
+            return chosen, False
         size += n
         chosen.setdefault((source, generation), []).append(id_)
-    return chosen
+    return chosen, True
 
 
 def _read_segments(connection: sa.Connection, run: int, ids: Sequence[int]) -> Points:

@@ -125,7 +125,8 @@ def _series(
             series = metrics_pb2.MetricSeries(run_id=run_id, key=key)
             if request.HasField("max_points"):
                 _fill_buckets(series, pieces, range_, request.max_points)
-                response.series.append(series)
+                if series.step:
+                    response.series.append(series)
                 continue
             if not left:
                 return response, [run_at, key_at]

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from runstream_server.ingest import latest
 from runstream_server.ingest.pieces import Range, visible
-from runstream_server.ingest.scan import read_chunk, read_heads, read_limits, read_segments
+from runstream_server.ingest.scan import iter_segments, read_chunk, read_heads, read_limits
 from runstream_server.ingest.summaries import Summaries, merge, summarise
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import latest_metrics, runs
@@ -48,7 +48,7 @@ def _summaries(connection: sa.Connection, run: int, names: list[str]) -> Summari
             parts.append(head.summaries)
         elif len(points := visible(read_chunk(connection, run, head), limit)):
             parts.append(summarise(points))
-    for (_, generation), points in read_segments(connection, run, names, None).items():
+    for _, generation, points in iter_segments(connection, run, names, None):
         if len(shown := visible(points, limits.of(generation))):
             parts.append(summarise(shown))
     return merge(parts) if parts else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,18 +64,26 @@ def read_segments(
     connection: sa.Connection, run: int, keys: Iterable[str] | None, source: int | None
 ) -> dict[SourceGeneration, Points]:
     """Return the points of the keys (all when None) in segments, sorted, by source and generation."""
+    found: dict[SourceGeneration, list[Points]] = {}
+    for number, generation, points in iter_segments(connection, run, keys, source):
+        found.setdefault((number, generation), []).append(points)
+    return {part: merge(pieces) for part, pieces in found.items()}
+
+
+def iter_segments(
+    connection: sa.Connection, run: int, keys: Iterable[str] | None, source: int | None
+) -> Iterator[tuple[int, int, Points]]:
+    """Yield (source, generation, points) of each segment that has points of the keys (all when None)."""
     table = segments_table.c
     query = sa.select(table.source, table.generation, table.data).where(table.run == run)
     if source is not None:
         query = query.where(table.source == source)
     wanted = None if keys is None else frozenset(keys)
-    found: dict[SourceGeneration, list[Points]] = {}
     with connection.execute(query.execution_options(yield_per=_FETCH)) as rows:
         for row in rows:
             points = segments.decode(row[2], wanted)
             if len(points):
-                found.setdefault((row[0], row[1]), []).append(points)
-    return {part: merge(pieces) for part, pieces in found.items()}
+                yield row[0], row[1], points
 
 
 def read_limits(connection: sa.Connection, run: int) -> Limits:

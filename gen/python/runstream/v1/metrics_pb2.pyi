@@ -807,7 +807,13 @@ Global___SessionAck: _TypeAlias = SessionAck  # noqa: Y015
 class RefusedUnit(_message.Message):
     """A unit of a committed batch that was refused. It is not retried; the client keeps it.
 
-    The unit is one run's points of a batch, or one param, tag or status.
+    The unit is one run's points of a batch, or one param, tag or status. Two
+    fields mean something else:
+
+      session_id     reason SESSION_EXPIRED: the session is unknown and did not
+                     start at 0; what it sends on this stream is ignored
+      declarations   the run cannot be declared as asked, e.g. its experiment is
+                     deleted; what needs the run stays pending and is not refused
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1043,7 +1049,9 @@ class GetMetricSeriesRequest(_message.Message):
     max_timestamp: _builtins.int
     """Optional. Last timestamp, Unix milliseconds UTC, inclusive."""
     max_points: _builtins.int
-    """Optional. Most buckets a series; absent: points."""
+    """Optional. Most buckets a series, 1 to 100,000; absent: points. Two buckets are the least where steps have
+    both signs, as 0 is always a border.
+    """
     source: _builtins.int
     """Optional. Only the points of this source."""
     page_token: _builtins.str
@@ -1054,7 +1062,7 @@ class GetMetricSeriesRequest(_message.Message):
 
     @_builtins.property
     def metric_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Metric keys; series that do not exist are left out of the answer."""
+        """Required. Metric keys; series without points in the range are left out of the answer."""
 
     def __init__(
         self,

@@ -48,12 +48,19 @@ class MetricServiceStub:
     StreamMetrics: _grpc.StreamStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]
     """Streams the journal of one or more sessions to the server, exactly once.
 
-    The client sends Open, then Batch frames; the server acknowledges each
-    batch after its commit. A batch covers sequences [first, first + count):
+    The client sends Open, then Batch frames; the server acknowledges after the
+    commit, several batches at once when they were committed together. A batch
+    covers sequences [first, first + count):
 
       first = watermark               applied, then Ack
       first + count <= watermark      Ack, not applied (a resend)
       anything else                   Opened again: resend from next_sequence
+
+    After it said Opened again, the server drops batches of that session above
+    next_sequence until one starts there. Points of a run that does not exist
+    yet are answered so, too, after a second, for 60 s; then they are refused.
+    Refusals of a batch come before the Ack that covers it, and again when the
+    batch is sent again.
 
     Codes end the whole stream: UNAVAILABLE (reconnect), RESOURCE_EXHAUSTED
     with RetryInfo, INVALID_ARGUMENT for frames that break the protocol.
@@ -120,12 +127,19 @@ class MetricServiceAsyncStub(MetricServiceStub):
     StreamMetrics: _aio.StreamStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]  # type: ignore[assignment]
     """Streams the journal of one or more sessions to the server, exactly once.
 
-    The client sends Open, then Batch frames; the server acknowledges each
-    batch after its commit. A batch covers sequences [first, first + count):
+    The client sends Open, then Batch frames; the server acknowledges after the
+    commit, several batches at once when they were committed together. A batch
+    covers sequences [first, first + count):
 
       first = watermark               applied, then Ack
       first + count <= watermark      Ack, not applied (a resend)
       anything else                   Opened again: resend from next_sequence
+
+    After it said Opened again, the server drops batches of that session above
+    next_sequence until one starts there. Points of a run that does not exist
+    yet are answered so, too, after a second, for 60 s; then they are refused.
+    Refusals of a batch come before the Ack that covers it, and again when the
+    batch is sent again.
 
     Codes end the whole stream: UNAVAILABLE (reconnect), RESOURCE_EXHAUSTED
     with RetryInfo, INVALID_ARGUMENT for frames that break the protocol.
@@ -201,12 +215,19 @@ class MetricServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_metrics_pb2.StreamMetricsResponse], _abc.AsyncIterator[_metrics_pb2.StreamMetricsResponse]]:
         """Streams the journal of one or more sessions to the server, exactly once.
 
-        The client sends Open, then Batch frames; the server acknowledges each
-        batch after its commit. A batch covers sequences [first, first + count):
+        The client sends Open, then Batch frames; the server acknowledges after the
+        commit, several batches at once when they were committed together. A batch
+        covers sequences [first, first + count):
 
           first = watermark               applied, then Ack
           first + count <= watermark      Ack, not applied (a resend)
           anything else                   Opened again: resend from next_sequence
+
+        After it said Opened again, the server drops batches of that session above
+        next_sequence until one starts there. Points of a run that does not exist
+        yet are answered so, too, after a second, for 60 s; then they are refused.
+        Refusals of a batch come before the Ack that covers it, and again when the
+        batch is sent again.
 
         Codes end the whole stream: UNAVAILABLE (reconnect), RESOURCE_EXHAUSTED
         with RetryInfo, INVALID_ARGUMENT for frames that break the protocol.
