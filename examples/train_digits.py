@@ -2,8 +2,9 @@
 
     python examples/train_digits.py --tracking-uri http://127.0.0.1:5000 --steps 5000
 
-Logs 22 metrics a step, the hyperparameters, a confusion matrix as a figure and the model file; prints the run id
-as its last line. Without --tracking-uri the run goes where RUNSTREAM_TRACKING_URI says, else to ./runstream-data.
+Logs 22 metrics a step, the hyperparameters, a confusion matrix as a figure and the model file; prints the
+run id as its last line. Without --tracking-uri the run goes where RUNSTREAM_TRACKING_URI says, else to
+./runstream-data.
 """
 
 from __future__ import annotations
@@ -31,12 +32,20 @@ CLASSES = np.arange(10)
 
 def main() -> None:
     """Parse the command line, train, and print the run id."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracking-uri", help="where to log; default RUNSTREAM_TRACKING_URI, else ./runstream-data")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tracking-uri", help="where to log; default RUNSTREAM_TRACKING_URI, else ./runstream-data"
+    )
     parser.add_argument("--experiment", default="digits", help="name of the experiment (default: digits)")
-    parser.add_argument("--steps", type=int, default=5000, help="mini-batches, 22 points each (default: 5000)")
+    parser.add_argument(
+        "--steps", type=int, default=5000, help="mini-batches, 22 points each (default: 5000)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="samples a mini-batch (default: 64)")
-    parser.add_argument("--alpha", type=float, default=1e-4, help="strength of the L2 penalty (default: 1e-4)")
+    parser.add_argument(
+        "--alpha", type=float, default=1e-4, help="strength of the L2 penalty (default: 1e-4)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of shuffling and of the model (default: 0)")
     parser.add_argument("--expect", type=Path, help="write every point logged to this JSON file")
     options = parser.parse_args()

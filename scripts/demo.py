@@ -59,7 +59,9 @@ def compare(client: rs.Client, run_id: str, expect: dict[str, list[tuple[int, fl
         history = client.get_metric_history(run_id, key)
         found = sorted((point.step, point.value) for point in history)
         if found != sorted((step, value) for step, value in wanted):  # JSON keeps doubles exactly
-            raise SystemExit(f"{key}: {len(wanted)} points were logged, {len(found)} came back, or they differ")
+            raise SystemExit(
+                f"{key}: {len(wanted)} points were logged, {len(found)} came back, or they differ"
+            )
         total += len(found)
     return total
 

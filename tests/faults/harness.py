@@ -59,7 +59,7 @@ class Trainer:
 def trainer(
     folder: Path, env: Mapping[str, str], *, limit: int = 10_000_000, pause: float = 0.002, run_id: str = ""
 ) -> Iterator[Trainer]:
-    """Run a training process with its progress file and log in `folder`; kill it at the end if it still runs."""
+    """Run a training process with its files in `folder`; kill it at the end if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     progress = folder / "progress"
     progress.write_bytes(bytes(LAYOUT.size))
@@ -117,7 +117,10 @@ def kill_all(pids: list[int]) -> int:
 
 
 def sync(env: Mapping[str, str], *options: str) -> str:
-    """Deliver what is pending with `runstream sync`; return what it printed. Raises: AssertionError on failure."""
+    """Deliver what is pending with `runstream sync`; return what it printed.
+
+    Raises: AssertionError on failure.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "runstream._cli", "sync", *options],
         env=dict(env),

@@ -1,7 +1,8 @@
 """SIGKILL of the server, of the sender and of the training process, at random moments under load.
 
-Every story ends with the same count, taken from storage before reads remove duplicates: each point whose log call
-returned is there once, and nothing twice. One call may have been cut between its effect and its return.
+Every story ends with the same count, taken from storage before reads remove duplicates: each point whose
+log call returned is there once, and nothing twice. One call may have been cut between its effect and its
+return.
 `FAULT_ROUNDS` sets the rounds of each story (default 2; `make test-faults` runs 20).
 """
 

@@ -1,10 +1,10 @@
-"""Training process of the fault tests: logs distinct values and counts, in a shared file, the calls that returned.
+"""Training process of the fault tests: logs distinct values and counts the calls that returned.
 
     python -m tests.faults.trainer PROGRESS LIMIT [PAUSE]
 
 PROGRESS is a memory-mapped file that survives SIGKILL of this process: the number of log calls that returned
-(uint64), the slowest step in nanoseconds (uint64), the run id (32 bytes, ASCII), and one byte that a test sets to 1 to
-end the loop. LIMIT is the most points to log; PAUSE the seconds between bursts of 100 points.
+(uint64), the slowest step in nanoseconds (uint64), the run id (32 bytes, ASCII), and one byte that a test
+sets to 1 to end the loop. LIMIT is the most points to log; PAUSE the seconds between bursts of 100 points.
 """
 
 import mmap
