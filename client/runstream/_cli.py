@@ -25,9 +25,13 @@ COMMANDS = {
         "runstream._commands.artifacts:app", "List, upload and download the artifacts of runs."
     ),
     "models": Entry("runstream._commands.models:app", "Manage registered models and their versions."),
-    "sync": Entry("runstream._commands.sync:app", "Deliver what was logged and not delivered yet."),
+    "sync": Entry(
+        "runstream._commands.sync:app",
+        "Deliver what was logged and not delivered yet, each journal to its own server; may be repeated.",
+    ),
     "status": Entry(
-        "runstream._commands.status:app", "Show what is not delivered yet, and what was refused."
+        "runstream._commands.status:app",
+        "Show the journals on this machine: what is not delivered yet, and what the server refused.",
     ),
     "doctor": Entry(
         "runstream._commands.doctor:app",
