@@ -20,9 +20,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from runstream_server.search.compile import Scope, keyed_rows, owned_by
+from runstream_server.search.cursor import Cursor
 from runstream_server.search.entities import STATUS_NAMES, Attribute, Keyed, Language
 from runstream_server.search.lexer import Source
-from runstream_server.search.parser import Cursor
 from runstream_server.search.tree import Entity
 
 MAX_TERMS = 20

@@ -15,9 +15,9 @@ from runstream_server.artifacts.locations import LocationSettings, experiment_lo
 from runstream_server.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from runstream_server.search.paging import Pager
 from runstream_server.store.bulk import insert
+from runstream_server.store.clock import now_ms
 from runstream_server.store.engine import Database
 from runstream_server.store.experiment_reader import COLUMNS, load_experiments, search_experiments
-from runstream_server.store.runs import now_ms
 from runstream_server.store.tables import experiment_tags, experiments, runs
 
 DEFAULT_ID = 0

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from runstream.v1 import logged_models_pb2
 from runstream_server.errors import InvalidArgument
+from runstream_server.search.cursor import Cursor
 from runstream_server.search.entities import LOGGED_MODELS, Keyed, Language
 from runstream_server.search.lexer import Source
 from runstream_server.search.order import Phase, SortKey
 from runstream_server.search.paging import Pager
-from runstream_server.search.parser import Cursor, parse_filter
+from runstream_server.search.parser import parse_filter
 from runstream_server.search.query import Prepared, fetch
 from runstream_server.search.tree import Comparison, Entity, Node
 from runstream_server.store.bulk import among

@@ -11,6 +11,7 @@ from runstream_server.artifacts.locations import LocationSettings
 from runstream_server.errors import InvalidArgument
 from runstream_server.search.prompts import IS_PROMPT_TAG
 from runstream_server.store.bulk import insert
+from runstream_server.store.clock import now_ms
 from runstream_server.store.registrations import note_registration
 from runstream_server.store.registry_reader import (
     find_model,
@@ -18,7 +19,6 @@ from runstream_server.store.registry_reader import (
     load_versions,
     version_by_alias,
 )
-from runstream_server.store.runs import now_ms
 from runstream_server.store.sources import PROMPT_SOURCES, Resolved, canonical, resolve_source
 from runstream_server.store.tables import (
     model_version_tags,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from runstream.v1 import registry_pb2
 from runstream_server.errors import AlreadyExists
 from runstream_server.search.prompts import IS_PROMPT_TAG
 from runstream_server.store.bulk import insert
+from runstream_server.store.clock import now_ms
 from runstream_server.store.registry_reader import (
     find_model,
     find_version,
@@ -17,7 +19,6 @@ from runstream_server.store.registry_reader import (
     load_models,
     load_versions,
 )
-from runstream_server.store.runs import now_ms
 from runstream_server.store.tables import (
     model_versions,
     registered_model_aliases,
@@ -91,7 +92,7 @@ def rename(connection: sa.Connection, name: str, new_name: str) -> registry_pb2.
             .where(registered_models.c.id == model)
             .values(name=new_name, last_update_time=now)
         )
-    except sa.exc.IntegrityError:
+    except IntegrityError:
         raise AlreadyExists(f"Registered Model (name={new_name}) already exists.", field="new_name") from None
     connection.execute(
         sa.update(model_versions).where(model_versions.c.model == model).values(last_update_time=now)

@@ -177,7 +177,7 @@ segments = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
     postgresql_partition_by="HASH (run)",
 )
-"""L0: all series of one run and source from one commit, one row. `id` comes from the sequence `segment_ids`."""
+"""L0: all series of one run and source from one commit, one row; `id` is from the sequence `segment_ids`."""
 
 chunks = sa.Table(
     "chunks",
