@@ -207,7 +207,11 @@ def _choose(config: Config, timeout: float) -> Transport:
     from runstream._transport_http import HttpTransport
 
     http = HttpTransport(config)
-    target = http.grpc_target(timeout)
+    try:
+        target = http.grpc_target(timeout)
+    except RunstreamError:
+        http.close()
+        raise
     if target is not None:
         over_grpc = GrpcTransport(config, target)
         if over_grpc.connects(min(timeout, config.start_timeout)):

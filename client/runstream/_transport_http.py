@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 import ssl
 import threading
+import weakref
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from runstream._errors import (
@@ -35,6 +35,7 @@ class HttpTransport(Transport):
         super().__init__(config)
         self._url = urlsplit(config.tracking_uri)
         self._local = threading.local()
+        self._open_connections: weakref.WeakSet[http.client.HTTPConnection] = weakref.WeakSet()
 
     def attempt(self, method: str, body: bytes, timeout: float) -> bytes:
         """Make one try. Raises: RunstreamError."""
@@ -63,10 +64,12 @@ class HttpTransport(Transport):
         return f"{host or self._host()}:{port}" if port else None
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        connection = self._local.__dict__.pop("connection", None)
-        if connection is not None:
+        """Close all connections; threads that call meanwhile open others."""
+        for connection in list(self._open_connections):
             connection.close()
+
+    def _drop(self) -> None:
+        self._local.__dict__.pop("connection").close()
 
     def _host(self) -> str:
         host = self._url.hostname or "localhost"
@@ -87,10 +90,10 @@ class HttpTransport(Transport):
             response = connection.getresponse()
             return response.status, response.headers, response.read()
         except TimeoutError:
-            self.close()
+            self._drop()
             raise DeadlineExceeded(f"{self.config.shown_uri} did not answer in time") from None
         except (OSError, http.client.HTTPException) as error:
-            self.close()
+            self._drop()
             # A kept connection that the server closed meanwhile says nothing about the server.
             if not fresh and isinstance(error, http.client.RemoteDisconnected | BrokenPipeError):
                 raise NotSent(f"{self.config.shown_uri} closed an idle connection", retry_after=0.0) from None
@@ -103,7 +106,7 @@ class HttpTransport(Transport):
                 kept.sock.settimeout(timeout)
                 return kept
         patience = min(timeout, self.config.start_timeout)  # a host that drops packets is told soon, too
-        connection = self._open(patience)
+        connection = open_connection(self._url, self.config, patience)
         try:
             connection.connect()
         except TimeoutError:
@@ -112,29 +115,40 @@ class HttpTransport(Transport):
             raise _tls_error(self.config, error) from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(self.config.shown_uri, _reason(error)) from None
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock.settimeout(timeout)
         self._local.connection = connection
+        self._open_connections.add(connection)
         return connection
 
-    def _open(self, timeout: float) -> http.client.HTTPConnection:
-        secure = self._url.scheme == "https"
-        host, port = self._url.hostname or "localhost", self._url.port or (443 if secure else 80)
-        proxy = _proxy(self._url.scheme, host)
-        at, at_port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
-        connection: http.client.HTTPConnection
-        if secure:
-            connection = http.client.HTTPSConnection(
-                at, at_port, timeout=timeout, context=_context(self.config)
-            )
-        else:
-            connection = http.client.HTTPConnection(at, at_port, timeout=timeout)
-        if proxy:
-            connection.set_tunnel(host, port)
-        return connection
+    def open(self, timeout: float) -> http.client.HTTPConnection:
+        """Return another connection, for a body that is not read at once; connects at the first request."""
+        return open_connection(self._url, self.config, timeout)
+
+    def target(self, path: str) -> str:
+        """Return what a request line says for a path of the server."""
+        return self._url.path + path
 
 
-def _proxy(scheme: str, host: str):  # type: ignore[no-untyped-def]  # SplitResult | None
+def open_connection(url: SplitResult, config: Config, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection to the host of `url`, through the environment's proxy if one is meant for it.
+
+    timeout: seconds for each operation. Connects at the first request.
+    """
+    secure = url.scheme == "https"
+    host, port = url.hostname or "localhost", url.port or (443 if secure else 80)
+    proxy = _proxy(url.scheme, host)
+    at, at_port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
+    connection: http.client.HTTPConnection
+    if secure:
+        connection = http.client.HTTPSConnection(at, at_port, timeout=timeout, context=_context(config))
+    else:
+        connection = http.client.HTTPConnection(at, at_port, timeout=timeout)
+    if proxy:
+        connection.set_tunnel(host, port)
+    return connection
+
+
+def _proxy(scheme: str, host: str) -> SplitResult | None:
     url = getproxies().get(scheme)
     if not url or proxy_bypass(host) or host in ("localhost", "127.0.0.1", "::1"):
         return None
