@@ -313,8 +313,8 @@ class MetricSeries:
     """One series in columns of equal length n.
 
     Points: steps int64[n], timestamps int64[n] in ms, values float64[n], in order of (step, timestamp,
-    value); the other columns are empty and bucket_width is 0. Buckets (asked for with max_points): step is the
-    first in the bucket, timestamp and value the last, count and nan_count int64[n], mean, min and max
+    value); the other columns are empty and bucket_width is 0. Buckets (asked for with max_points): step is
+    the first in the bucket, timestamp and value the last, count and nan_count int64[n], mean, min and max
     float64[n] without NaN.
     """
 

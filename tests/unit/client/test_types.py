@@ -11,7 +11,13 @@ from runstream.v1 import metrics_pb2, registry_pb2, runs_pb2
 
 RUN = runs_pb2.Run(
     info=runs_pb2.RunInfo(
-        run_id="a" * 32, experiment_id="0", user_id="me", status=3, start_time=1, end_time=2, run_name="n"
+        run_id="a" * 32,
+        experiment_id="0",
+        user_id="me",
+        status=runs_pb2.RUN_STATUS_FINISHED,
+        start_time=1,
+        end_time=2,
+        run_name="n",
     ),
     data=runs_pb2.RunData(
         metrics=[metrics_pb2.Metric(key="loss", value=0.0, step=0, timestamp=0)],
@@ -28,7 +34,9 @@ def test_a_run_has_dicts_of_metrics_params_and_tags():
 
 
 def test_a_running_run_has_no_end_time():
-    message = runs_pb2.Run(info=runs_pb2.RunInfo(run_id="b" * 32, status=1, start_time=1))
+    message = runs_pb2.Run(
+        info=runs_pb2.RunInfo(run_id="b" * 32, status=runs_pb2.RUN_STATUS_RUNNING, start_time=1)
+    )
     assert convert.run(message).info.end_time is None
 
 
@@ -42,7 +50,7 @@ def test_text_and_iteration_are_mlflows():
 
 def test_entities_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        entities.Param("a", "b").value = "c"
+        entities.Param("a", "b").value = "c"  # type: ignore[misc]
 
 
 def test_positional_arguments_are_in_mlflows_order():
@@ -62,7 +70,9 @@ def test_statuses_and_views_have_mlflows_numbers_and_names():
 
 
 def test_a_model_version_has_its_status_without_prefix():
-    message = registry_pb2.ModelVersion(name="m", version="1", status=3, creation_timestamp=5)
+    message = registry_pb2.ModelVersion(
+        name="m", version="1", status=registry_pb2.MODEL_VERSION_STATUS_READY, creation_timestamp=5
+    )
     version = convert.model_version(message)
     assert (version.status, version.current_stage, version.tags) == ("READY", "None", {})
 
