@@ -17,7 +17,7 @@ from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.artifacts.store import Place
 from runstream_server.artifacts.transfer import Expected, download, next_frame, upload
 from runstream_server.context import Context
-from runstream_server.errors import InvalidArgument
+from runstream_server.errors import InvalidArgument, Unavailable
 from runstream_server.search.paging import Pager
 
 PAGE = 1000
@@ -71,7 +71,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         )
         expected.check()
         place = await self._context.call(self._owners.writable, run_id, path)
-        stored = await upload(self._artifacts, place, _data(request_iterator), expected)
+        stored = await upload(self._artifacts, place, _data(request_iterator, context), expected)
         info = pb.FileInfo(path=str(path), is_dir=False, file_size=stored.size)
         return pb.UploadArtifactResponse(file=info, sha256=stored.sha256)
 
@@ -134,11 +134,17 @@ def _file_info(folder: ArtifactPath, entry: Entry) -> pb.FileInfo:
     return pb.FileInfo(path=path, is_dir=entry.is_dir, file_size=entry.size)
 
 
-async def _data(frames: AsyncIterator[pb.UploadArtifactRequest]) -> AsyncIterator[bytes]:
+async def _data(frames: AsyncIterator[pb.UploadArtifactRequest], context: _Call) -> AsyncIterator[bytes]:
+    """Yield the data of an upload. Raises: InvalidArgument; Unavailable when the caller went away."""
     async for frame in frames:
         if frame.WhichOneof("frame") != "data":
             raise InvalidArgument("only the first frame is a header; the others are data", field="header")
         yield frame.data
+    # The stream ends in the same way when it is cut. Nothing can be sent on a cut one, so try.
+    try:
+        await context.send_initial_metadata(())
+    except Exception as error:  # grpc has a private class for it
+        raise Unavailable("the upload was cut off") from error
 
 
 def _expiry(request: pb.PresignUploadRequest | pb.PresignDownloadRequest) -> int:
