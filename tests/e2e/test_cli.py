@@ -207,6 +207,35 @@ def test_artifacts_up_and_down(cli, run_id, tmp_path):
     assert "no file" in cli.fails("artifacts", "log-artifact", "-r", run_id, "-l", str(tmp_path / "none"))
 
 
+def test_a_bar_shows_what_travels_on_a_terminal_only(cli, run_id, tmp_path):
+    (tmp_path / "large.bin").write_bytes(bytes(20 << 20))
+    upload = ["artifacts", "log-artifact", "-r", run_id, "-l", str(tmp_path / "large.bin"), "-a", "bar"]
+    download = ["artifacts", "download", "-r", run_id, "-a", "bar", "-d", str(tmp_path)]
+    assert cli.run(*upload).stderr == ""
+    code, screen = cli.on_terminal(*upload)
+    assert (code, "Uploading" in screen, "21.0 MB" in screen) == (0, True, True)
+    assert cli.run(*download).stderr == ""
+    code, screen = cli.on_terminal(*download)
+    assert (code, "Downloading" in screen) == (0, True)
+
+
+def test_a_store_without_a_server(cli, tmp_path):
+    cli.env |= {
+        "RUNSTREAM_TRACKING_URI": str(tmp_path / "store"),
+        "RUNSTREAM_STATE_DIR": str(tmp_path / "state"),
+        "RUNSTREAM_SENDER_LINGER": "5",
+    }
+    (tmp_path / "a.txt").write_text("a")
+    run_id = json.loads(cli("runs", "create", "-n", "embedded"))["run_id"]
+    cli("artifacts", "log-artifact", "-r", run_id, "-l", str(tmp_path / "a.txt"))
+    assert [file["path"] for file in cli.json("artifacts", "list", "-r", run_id)["files"]] == ["a.txt"]
+    printed = cli("artifacts", "download", "-r", run_id, "-a", "a.txt", "-d", str(tmp_path / "to")).strip()
+    assert Path(printed).read_text() == "a"
+    assert "0" * 32 in cli.fails("artifacts", "log-artifact", "-r", "0" * 32, "-l", str(tmp_path / "a.txt"))
+    report = json.loads(cli("doctor", "--json"))
+    assert report["ok"] is True
+
+
 def test_a_registered_model_from_creation_to_deletion(cli, run_id, tmp_path):
     (tmp_path / "weights").write_text("w")
     cli("artifacts", "log-artifact", "-r", run_id, "-l", str(tmp_path / "weights"), "-a", "registered")
@@ -326,9 +355,10 @@ def test_unknown_things_are_named_in_the_error(cli):
     assert "ftp" in cli.fails("runs", "list", "-x", "0", "--tracking-uri", "ftp://host")
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(cli):
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_ctrl_c_ends_with_130_and_no_traceback(cli, scheme):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        uri = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
         process = subprocess.Popen(
             [*RUNSTREAM, "experiments", "list", "--tracking-uri", uri],
             stdout=subprocess.PIPE,

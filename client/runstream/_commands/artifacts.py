@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runstream._commands import transfers
 from runstream._commands.options import Json, TrackingUri, example, group, one_of, open_client
 from runstream._commands.output import done, fail, print_json, print_table, size_text
 from runstream._commands.runs import RunId
@@ -97,7 +96,9 @@ def log_artifact(
     """Upload a file as an artifact of a run."""
     if not local_file.is_file():
         fail(f"there is no file {str(local_file)!r}")
-    transfers.upload(open_client(tracking_uri), run_id, [(local_file, artifact_path)])
+    from runstream._commands import transfers
+
+    transfers.upload(tracking_uri, run_id, [(local_file, artifact_path)])
     done(f"Logged {local_file} to run {run_id}")
 
 
@@ -123,13 +124,17 @@ def log_artifacts(
     if not files:
         fail(f"folder {str(local_dir)!r} has no files")
     places = [(file, _below(artifact_path, file.relative_to(local_dir).parent)) for file in files]
-    transfers.upload(open_client(tracking_uri), run_id, places)
+    from runstream._commands import transfers
+
+    transfers.upload(tracking_uri, run_id, places)
     done(f"Logged {len(files)} files of {local_dir} to run {run_id}")
 
 
 def download_uri(uri: str, dst_path: Path | None, tracking_uri: str | None) -> None:
     """Download what a URI names and print its local path. Raises: NotFound; InvalidParameter."""
-    done(transfers.download(open_client(tracking_uri), uri, dst_path))
+    from runstream._commands import transfers
+
+    done(transfers.download(tracking_uri, uri, dst_path))
 
 
 def _below(folder: str | None, relative: Path) -> str | None:
