@@ -28,6 +28,7 @@ from runstream_server.config import Settings
 from runstream_server.context import Context
 from runstream_server.errors import Unsupported
 from runstream_server.gateway.app import HttpDoor
+from runstream_server.gateway.files import FileDoor
 from runstream_server.gateway.http import HttpServer, address, listen
 from runstream_server.gateway.rest import RestDoor
 from runstream_server.grpc_door import GrpcDoor
@@ -146,7 +147,8 @@ class Server:
             self.context.call,
             self.settings.static_prefix,
         )
-        self._http = HttpServer(HttpDoor(self.settings, self, rest), listener, self.settings.drain_timeout)
+        door = HttpDoor(self.settings, self, rest, FileDoor(self.context))
+        self._http = HttpServer(door, listener, self.settings.drain_timeout)
         self.context.grpc_port = await self._grpc.start_port(shared=self._shared)
         self.grpc_address = address(self.settings.host, self.context.grpc_port)
         await self._http.start()

@@ -1,7 +1,7 @@
-"""Where the artifacts of a run or model version are, and whether they may be changed.
+"""Where the artifacts of a run, logged model or model version are, and whether they may be changed.
 
-Bytes below mlflow-artifacts:/ are addressed by location; the run whose artifact root a location lies in
-decides there too.
+Bytes below mlflow-artifacts:/ are addressed by location; the run or logged model whose artifact root a
+location lies in decides there too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.artifacts.store import Artifacts, Place
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.store.engine import Database
+from runstream_server.store.model_roots import MODEL_ID_PREFIX, ModelRoot, find_model_root
 from runstream_server.store.registry import RegistryStore
 from runstream_server.store.run_locks import RunKey, require_active, resolve, run_not_found
 from runstream_server.validation import check_run_id, missing, parse_version, shorten
@@ -59,20 +60,34 @@ class Owners:
 
         Raises: NotFound; InvalidArgument when the run is deleted, or a model version has its files there.
         """
-        run = require_active(self._run(run_id))
-        return self._writable(run, path)
+        return self._writable(require_active(self._run(run_id)).artifact_uri, path)
+
+    def logged_model(self, model_id: str) -> Root:
+        """Return the root of an active logged model, to read from. Raises: NotFound; as `root`."""
+        found = self._db.read(find_model_root, model_id)
+        if found is None or found.deleted:
+            raise NotFound(f"Logged model with ID {shorten(model_id)} not found.", field="model_id")
+        return Root(found.artifact_uri, self._artifacts.locate(found.artifact_uri))
+
+    def writable_in_model(self, model_id: str, path: ArtifactPath) -> Place:
+        """Return where a file or folder of a logged model is; as `writable`."""
+        return self._writable(self.logged_model(model_id).uri, path)
 
     def place_of(self, location: ArtifactPath, *, write: bool) -> Place:
-        """Return where `mlflow-artifacts:/<location>` is, which must be at or below the root of a run.
+        """Return where `mlflow-artifacts:/<location>` is, at or below the root of a run or logged model.
 
-        write: as `writable`, and below the root. Raises: NotFound when it is in no run's root.
+        write: as `writable`, and below the root. Raises: NotFound when it is in no such root.
         """
-        run, path = self._run_at(location)
+        owner, path = self._owner_at(location)
         if not write:
-            return self._artifacts.locate(run.artifact_uri) / path
+            return self._artifacts.locate(owner.artifact_uri) / path
         if path.is_root:
-            raise InvalidArgument("the root of a run's artifacts cannot be written or removed", field="path")
-        return self._writable(require_active(run), path)
+            raise InvalidArgument("the root of artifacts cannot be written or removed", field="path")
+        if isinstance(owner, RunKey):
+            require_active(owner)
+        elif owner.deleted:
+            raise InvalidArgument("the logged model is deleted", field="path")
+        return self._writable(owner.artifact_uri, path)
 
     def _run(self, run_id: str) -> RunKey:
         found = self._db.read(resolve, [run_id]).get(run_id)
@@ -80,21 +95,26 @@ class Owners:
             raise run_not_found(run_id)
         return found
 
-    def _run_at(self, location: ArtifactPath) -> tuple[RunKey, ArtifactPath]:
+    def _owner_at(self, location: ArtifactPath) -> tuple[RunKey | ModelRoot, ArtifactPath]:
         parts = location.parts
         for index in (i for i in range(1, len(parts)) if parts[i] == _ARTIFACTS):
-            found = self._db.read(resolve, [parts[index - 1]]).get(parts[index - 1])
-            root = "/".join(parts[: index + 1])
-            if found and found.artifact_uri == f"{PROXIED}:/{root}":
+            root = f"{PROXIED}:/{'/'.join(parts[: index + 1])}"
+            found = self._named(parts[index - 1])
+            if found and found.artifact_uri == root:
                 return found, ArtifactPath(parts[index + 1 :])
         raise NotFound(f"No run keeps its artifacts at {shorten(str(location))}", field="path")
 
-    def _writable(self, run: RunKey, path: ArtifactPath) -> Place:
-        uri = f"{run.artifact_uri.rstrip('/')}/{path}"
+    def _named(self, name: str) -> RunKey | ModelRoot | None:
+        if name.startswith(MODEL_ID_PREFIX):
+            return self._db.read(find_model_root, name)
+        return self._db.read(resolve, [name]).get(name)
+
+    def _writable(self, root: str, path: ArtifactPath) -> Place:
+        uri = f"{root.rstrip('/')}/{path}"
         if any(self._registry.versions_at(spelling) for spelling in self._artifacts.spellings(uri)):
             raise InvalidArgument(
                 f"{shorten(str(path))} belongs to a version of a registered model, whose files do not "
                 "change; log it under another path, or delete the version first",
                 field="path",
             )
-        return self._artifacts.locate(run.artifact_uri) / path
+        return self._artifacts.locate(root) / path

@@ -2,6 +2,7 @@
 
     /health, /version               plain text
     POST /runstream.v1.S/M          binary unary door: serialized request in, serialized response out
+    bytes of artifacts              streamed, see gateway/files.py
     everything else                 the REST door, made from the contract's bindings
 
 A body is read whole, up to `max_body_bytes`. Errors are MLflow's JSON on all doors: `error_code`, `message`.
@@ -22,6 +23,7 @@ from google.protobuf.message_factory import GetMessageClass
 from runstream_server import __version__
 from runstream_server.config import Settings
 from runstream_server.errors import ServerError
+from runstream_server.gateway.files import FileDoor
 from runstream_server.gateway.rest import (
     Answer,
     Request,
@@ -65,16 +67,21 @@ class Backdoor(Protocol):
 class HttpDoor:
     """ASGI application over the servicers of this process."""
 
-    def __init__(self, settings: Settings, server: Backdoor, rest: RestDoor) -> None:
-        """rest: the REST door, which answers what is not answered here."""
+    def __init__(
+        self, settings: Settings, server: Backdoor, rest: RestDoor, files: FileDoor | None = None
+    ) -> None:
+        """rest: the REST door, which answers what is not answered here; files: bytes of artifacts."""
         self._prefix = settings.static_prefix
         self._limit = settings.max_body_bytes
         self._server = server
         self._rest = rest
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            return
+        if self._files and await self._files.answer(scope, receive, send):
             return
         try:
             answer = await self._answer(scope, receive)

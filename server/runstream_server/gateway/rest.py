@@ -9,6 +9,7 @@ Nothing here knows a particular RPC. `invoke` runs the servicer in this process.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from runstream_server.errors import Exhausted, Internal, InvalidArgument, ServerError, Unavailable, codes_of
+from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
 from runstream_server.gateway import reading, writing
 from runstream_server.gateway.routes import Route, RouteTable
 
@@ -144,30 +145,30 @@ def check_content_type(request: Request) -> None:
 
 def error_answer(error: ServerError) -> Answer:
     """Return an error as MLflow writes it."""
-    headers = {"Content-Type": JSON}
-    if isinstance(error, Exhausted):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    elif isinstance(error, Unavailable):
-        headers["Retry-After"] = "1"
-    return Answer(codes_of(type(error)).http, _body(error.reason, error.message), headers)
+    answer = refused(codes_of(type(error)).http, error.reason, error.message)
+    if (seconds := retry_after(error)) is not None:
+        answer.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return answer
+
+
+def refused(status: int, code: str, message: str) -> Answer:
+    """Return an error that is not one of the domain's, such as a wrong HTTP method."""
+    return Answer(status, writing.dump({"error_code": code, "message": message}))
 
 
 def not_found(verb: str, path: str) -> Answer:
     """Return the answer for a path without route."""
-    return Answer(404, _body("ENDPOINT_NOT_FOUND", f"There is no {verb} {path} on this server."))
+    return refused(404, "ENDPOINT_NOT_FOUND", f"There is no {verb} {path} on this server.")
 
 
 def not_allowed(verb: str, path: str, verbs: Iterable[str]) -> Answer:
     """Return the answer for a path that has routes for other HTTP methods."""
     allowed = ", ".join(verbs)
-    body = _body("BAD_REQUEST", f"{path} does not take {verb}, only {allowed}.")
-    return Answer(405, body, {"Content-Type": JSON, "Allow": allowed})
+    answer = refused(405, "BAD_REQUEST", f"{path} does not take {verb}, only {allowed}.")
+    answer.headers["Allow"] = allowed
+    return answer
 
 
 def too_large(limit: int) -> Answer:
     """Return the answer for a body above the limit in bytes."""
-    return Answer(413, _body("REQUEST_LIMIT_EXCEEDED", f"The request body is larger than {limit} bytes."))
-
-
-def _body(code: str, message: str) -> bytes:
-    return writing.dump({"error_code": code, "message": message})
+    return refused(413, "REQUEST_LIMIT_EXCEEDED", f"The request body is larger than {limit} bytes.")

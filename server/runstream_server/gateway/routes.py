@@ -2,7 +2,8 @@
 
 A binding `/api/2.0/mlflow/…` also answers at `/ajax-api/2.0`, `/api/3.0` and `/ajax-api/3.0`, as clients of
 either spell it, and all below the static prefix. Paths without variables are found in one dict look-up; a
-template's variables match one segment each, before percent-decoding, so `%2F` in a tag key is no separator.
+template's variables are matched before percent-decoding, so `%2F` in a tag key is no separator: `{name}` is
+one segment, `{name=**}` all that follow.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def _add(verbs: dict[str, Route], route: Route) -> None:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    # Odd parts are names of variables.
-    parts = enumerate(re.split(r"\{(\w+)\}", template))
-    return re.compile("".join(f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in parts))
+    pieces = re.split(r"\{(\w+)(=\*\*)?\}", template)
+    pattern = re.escape(pieces[0])
+    for name, deep, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        pattern += f"(?P<{name}>{'.+' if deep else '[^/]+'}){re.escape(rest)}"
+    return re.compile(pattern)

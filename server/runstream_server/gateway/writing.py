@@ -31,6 +31,8 @@ from runstream_server.gateway.scalars import enum_names
 
 Write = Callable[[Message], dict[str, Any]]
 
+ALWAYS = frozenset({"runstream.v1.GetMetricHistoryBulkResponse.metrics"})
+"""Lists that MLflow writes even when they are empty: it does not make these answers from a message."""
 _ESCAPES = "runstream-json-ascii"
 _FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
@@ -68,6 +70,8 @@ def _line(field: FieldDescriptor) -> str:
     name = field.name
     if is_map(field):
         return f"    if m.{name}: d[{name!r}] = {{str(k): v for k, v in m.{name}.items()}}"
+    if field.full_name in ALWAYS:
+        return f"    d[{name!r}] = {_list(field)}"
     if is_repeated(field):
         return f"    if m.{name}: d[{name!r}] = {_list(field)}"
     there = f"has({name!r})" if field.has_presence else f"m.{name}"

@@ -20,6 +20,7 @@ SERVICES: Mapping[str, str] = {
     "RunService": "runs",
     "MetricService": "metrics",
     "ArtifactService": "artifacts",
+    "ProxiedArtifactService": "proxied_artifacts",
     "ModelRegistryService": "registry",
     "LoggedModelService": "logged_models",
     "DatasetService": "datasets",
@@ -28,7 +29,7 @@ SERVICES: Mapping[str, str] = {
 """Service to the name of its .proto file."""
 MODULES: Mapping[str, str] = {"server": "server_info"}
 """Names of modules here that differ from that of the .proto file."""
-ARTIFACTS_ONLY = frozenset({"ArtifactService", "ServerInfoService"})
+ARTIFACTS_ONLY = frozenset({"ArtifactService", "ProxiedArtifactService", "ServerInfoService"})
 """Services of a server that serves artifacts and nothing else."""
 
 

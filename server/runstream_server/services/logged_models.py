@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from runstream.v1 import logged_models_pb2 as pb
 from runstream.v1 import logged_models_pb2_grpc
 from runstream_server import validation as v
+from runstream_server.artifacts.owners import Owners, Root
+from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.context import Context
 from runstream_server.errors import InvalidArgument
 from runstream_server.store.logged_models import LoggedModelStore
@@ -18,6 +20,8 @@ from runstream_server.store.model_records import REQUIRED
 _Call = Any
 _FORBIDDEN = "/:.%\"'"
 _MODEL_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,63}", re.ASCII)
+PAGE = 1000
+"""Files and folders a page."""
 MAX_NAME = 500
 MAX_TAGS = 100
 MAX_PARAMS = 100
@@ -36,6 +40,7 @@ class LoggedModelService(logged_models_pb2_grpc.LoggedModelServiceServicer):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._store = LoggedModelStore(context.db)
+        self._owners = Owners(context.db, context.registry, context.artifacts)
 
     async def CreateLoggedModel(
         self, request: pb.CreateLoggedModelRequest, context: _Call
@@ -115,6 +120,28 @@ class LoggedModelService(logged_models_pb2_grpc.LoggedModelServiceServicer):
         model_id = check_model_id(request.model_id)
         await self._context.call(self._store.log_logged_model_params, model_id, params)
         return pb.LogLoggedModelParamsResponse()
+
+    async def ListLoggedModelArtifacts(
+        self, request: pb.ListLoggedModelArtifactsRequest, context: _Call
+    ) -> pb.ListLoggedModelArtifactsResponse:
+        """List one level of a logged model's artifacts."""
+        model_id = check_model_id(request.model_id)
+        folder = ArtifactPath.parse_folder(request.artifact_directory_path, "artifact_directory_path")
+        root = await self._context.call(self._owners.logged_model, model_id)
+        return await self._context.artifacts.call(self._list, root, folder, request.page_token)
+
+    def _list(self, root: Root, folder: ArtifactPath, token: str) -> pb.ListLoggedModelArtifactsResponse:
+        query = ["logged-model-artifacts", root.uri, str(folder)]
+        position = self._store.pager.decode(query, token)
+        place = root.place / folder
+        listing = place.store.list(place.path, after=str(position[0]) if position else "", limit=PAGE)
+        response = pb.ListLoggedModelArtifactsResponse(root_uri=root.uri)
+        for entry in listing.entries:
+            path = "/".join((*folder.parts, entry.name))
+            response.files.add(path=path, is_dir=entry.is_dir, file_size=entry.size)
+        if listing.next_after is not None:
+            response.next_page_token = self._store.pager.encode(query, [listing.next_after])
+        return response
 
     async def LogModel(self, request: pb.LogModelRequest, context: _Call) -> pb.LogModelResponse:
         """Record the MLmodel description of a model of a run."""

@@ -65,7 +65,7 @@ def test_every_error_has_the_status_and_code_of_the_table(kind):
 
 def test_too_much_at_once_says_when_to_come_back():
     answer, body = ask(Services(Exhausted("full", retry_after=2.4)), "GET", "/runs/get")
-    assert (answer.status, answer.headers["Retry-After"]) == (429, "2")
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
     assert body["error_code"] == "RESOURCE_EXHAUSTED"
 
 

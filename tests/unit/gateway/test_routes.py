@@ -22,6 +22,7 @@ def templates():
     for name, verb, path in [
         ("Search", "post", "/api/2.0/mlflow/things/search"),
         ("Get", "get", "/api/2.0/mlflow/things/{thing_id}"),
+        ("Deep", "get", "/api/2.0/mlflow/deep/{path=**}"),
         ("Drop", "delete", "/api/2.0/mlflow/things/{thing_id}/tags/{tag_key}"),
     ]:
         method = service.method.add(name=name, input_type=".t.M", output_type=".t.M")
@@ -80,6 +81,12 @@ def test_variables_take_one_segment_and_are_decoded(templates):
     assert found.route.method.name == "Drop"
     assert found.variables == {"thing_id": "m-1", "tag_key": "a/b c"}
     assert find(templates, "DELETE", "", "/prefix/api/2.0/mlflow/things/m-1/tags/a/b") is None
+
+
+def test_a_deep_variable_takes_all_that_follows(templates):
+    found = find(templates, "GET", "", "/prefix/api/2.0/mlflow/deep/a/b%20c/d%252e")
+    assert found.variables == {"path": "a/b c/d%2e"}
+    assert find(templates, "GET", "", "/prefix/api/2.0/mlflow/deep/") is None
 
 
 def test_a_path_that_is_also_a_variable_keeps_both(templates):
