@@ -68,6 +68,8 @@ def resolve_backend(uri: str) -> Backend:
     if scheme == "sqlite":
         return Backend(_file(_sqlite_path(uri)))
     if scheme in ("", "file"):
+        if scheme and urlsplit(uri).netloc not in ("", "localhost"):
+            raise SettingError(f"{uri} names another host; write file:///PATH, or mount it here")
         folder = Path(unquote(urlsplit(uri).path) if scheme else uri).expanduser().absolute()
         if folder.is_file():
             raise SettingError(f"{uri} is a file; write sqlite:///{folder} to use it as a database")

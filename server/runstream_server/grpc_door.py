@@ -16,6 +16,8 @@ from runstream_server.config import Settings
 from runstream_server.interceptors import Doorkeeper
 from runstream_server.services import Service
 
+NOTICE_SECONDS = 0.1
+"""Time between refusing new calls and closing the port."""
 _MAX_SOCKET_PATH = 100
 
 
@@ -35,6 +37,7 @@ class GrpcDoor:
     def __init__(self, settings: Settings, services: Sequence[Service]) -> None:
         self._settings = settings
         self._services = services
+        self._doorkeeper = Doorkeeper(settings.call_timeout)
         self._server: grpc.aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
 
@@ -71,11 +74,14 @@ class GrpcDoor:
         if self._health:
             await self._health.enter_graceful_shutdown()
         if self._server:
+            self._doorkeeper.draining = True
+            # grpc.aio cancels or forgets calls that arrive as it stops; these get an answer first.
+            await asyncio.sleep(min(grace, NOTICE_SECONDS))
             await self._server.stop(grace)
 
     def _build(self, shared: bool) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[Doorkeeper(self._settings.call_timeout)],
+            interceptors=[self._doorkeeper],
             options=[
                 ("grpc.so_reuseport", int(shared)),
                 ("grpc.max_receive_message_length", self._settings.max_message_bytes),

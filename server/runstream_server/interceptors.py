@@ -23,6 +23,7 @@ from runstream_server.errors import (
     Internal,
     InvalidArgument,
     ServerError,
+    Unavailable,
     codes_of,
     retry_after,
 )
@@ -96,6 +97,8 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
     def __init__(self, call_timeout: float) -> None:
         """call_timeout: seconds for unary calls that bring no deadline."""
         self._call_timeout = call_timeout
+        self.draining = False
+        """Set to answer new calls with UNAVAILABLE, which clients take to another server or time."""
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -128,10 +131,15 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             )
         return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), read, write)
 
+    def _check(self) -> None:
+        if self.draining:
+            raise Unavailable("the server is shutting down; reconnect")
+
     def _unary(self, call: Any, read: Any, method: str) -> Any:
         async def unary(data: bytes, context: Any) -> Any:
             start = time.perf_counter()
             try:
+                self._check()
                 request = parse(read, data, method)
                 left = context.time_remaining()
                 seconds = self._call_timeout if left is None else left
@@ -146,6 +154,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
     def _collect(self, call: Any, method: str) -> Any:
         async def collect(requests: Any, context: Any) -> Any:
             try:
+                self._check()
                 return await call(requests, context)
             except Exception as error:
                 await _abort(context, error, method)
@@ -156,6 +165,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             logger.debug("%s begins", method)
             try:
+                self._check()
                 responses = call(request, context)
                 if inspect.isawaitable(responses):
                     await responses
