@@ -168,7 +168,7 @@ class Doors:
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
-    def handler(doors):  # noqa: N805
+    def handler(doors):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
