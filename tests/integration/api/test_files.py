@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
 from runstream import entities
