@@ -102,7 +102,8 @@ class Uploader:
             if source.stat().st_size != upload.spooled.size:
                 return RunstreamError(f"{source} changed before it was uploaded")
             try:
-                upload_file(self._transport(), upload.run_id, upload.spooled.path, source)
+                spooled = upload.spooled
+                upload_file(self._transport(), upload.run_id, spooled.path, source, sha256=spooled.sha256)
                 return None
             except NotFound as error:
                 unknown += 1

@@ -1,7 +1,7 @@
 """Looking at journals on disk, and delivering them from the command line.
 
-    journals()   what there is, and in which state
-    sync()       deliver what nobody else delivers; may be repeated at any time
+journals()   what there is, and in which state
+sync()       deliver what nobody else delivers; may be repeated at any time
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def find(path: Path) -> list[Path]:
     """Return the journal folders at or below a path, oldest first."""
     if (path / META).exists():
         return [path]
-    found = [meta.parent for depth in range(1, _DEPTH) for meta in path.glob("/".join("*" * depth) + f"/{META}")]
+    found = [
+        meta.parent for depth in range(1, _DEPTH) for meta in path.glob("/".join("*" * depth) + f"/{META}")
+    ]
     return sorted((f for f in found if not f.name.startswith(".")), key=lambda f: (f / META).stat().st_mtime)
 
 
@@ -172,7 +174,9 @@ def sync(
         target = config if uri == wanted else replace(config, tracking_uri=uri)
         # A folder's journals may lie in several places; each place has its own embedded socket.
         _deliver(target, group, report, counter, config.start_timeout if patience is None else patience)
-    return replace(report, refused=sum(len(read_refused(info.folder)) for info in found if info.folder.exists()))
+    return replace(
+        report, refused=sum(len(read_refused(info.folder)) for info in found if info.folder.exists())
+    )
 
 
 def _reason_to_skip(info: JournalInfo, force: bool) -> str:
@@ -222,9 +226,7 @@ def _deliver(
             report.delivered.append(info)
 
 
-def _drive(
-    core: SenderCore, group: list[JournalInfo], counter: _Counter, patience: float
-) -> dict[Path, str]:
+def _drive(core: SenderCore, group: list[JournalInfo], counter: _Counter, patience: float) -> dict[Path, str]:
     """Run the sender until all is delivered or nothing moves; return what is left, with reasons."""
     trouble_since: float | None = None
     best, moved_at = -1, time.monotonic()
@@ -256,5 +258,3 @@ def _delivered(info: JournalInfo) -> int:
 def refused_units(info: JournalInfo) -> Iterator[dict[str, object]]:
     """Yield what the server refused of a journal, newest last."""
     yield from read_refused(info.folder)
-
-

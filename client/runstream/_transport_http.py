@@ -28,6 +28,16 @@ CONTENT_TYPE = "application/proto"
 SERVER_INFO = "/api/1.0/runstream/server-info"
 
 
+class _Closer:
+    """Closes a thread's connection when the thread ends and its locals go."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
+
+    def __del__(self) -> None:
+        self._connection.close()
+
+
 class HttpTransport(Transport):
     """Calls over HTTP/1.1, with one connection a thread that is kept open."""
 
@@ -117,6 +127,7 @@ class HttpTransport(Transport):
             raise unreachable(self.config.shown_uri, _reason(error)) from None
         connection.sock.settimeout(timeout)
         self._local.connection = connection
+        self._local.closer = _Closer(connection)
         self._open_connections.add(connection)
         return connection
 

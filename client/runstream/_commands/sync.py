@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +12,6 @@ import typer
 
 from runstream._commands.options import Json, TrackingUri, example, group
 from runstream._commands.output import done, note, print_json
-from runstream._commands.progress import progress
 
 if TYPE_CHECKING:
     from runstream._sync import JournalInfo, SyncReport
@@ -44,14 +46,7 @@ def sync(
     from runstream._sync import sync as deliver
 
     config = Config.load(tracking_uri)
-    with progress("delivering", None) as advance:
-        seen = 0
-
-        def show(delivered: int, total: int) -> None:
-            nonlocal seen
-            advance(delivered - seen)
-            seen = delivered
-
+    with _bar() as show:
         report = deliver(config, path, only_uri=tracking_uri is not None, force=force, progress=show)
     if as_json:
         print_json(_document(report))
@@ -59,6 +54,21 @@ def sync(
         _tell(report)
     if report.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows (delivered, total) slots; without a terminal nothing is shown."""
+    if not sys.stderr.isatty():
+        yield lambda delivered, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("delivering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("delivering", total=None)
+        yield lambda delivered, total: bar.update(task, completed=delivered, total=total)
 
 
 def _tell(report: SyncReport) -> None:

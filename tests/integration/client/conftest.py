@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class Script:
 
     def start(self, body: str, *arguments: str, **options) -> subprocess.Popen[str]:
         """Start a program; `body` finds `session`, `run_id` (declared) and `sys`."""
-        path = self.folder / "script.py"
+        path = self.folder / f"script{uuid.uuid4().hex[:8]}.py"
         path.write_text(_HEAD.format(config=self.config) + textwrap.dedent(body))
         environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'client'}:{ROOT / 'server'}"}
         return subprocess.Popen(

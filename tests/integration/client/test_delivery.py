@@ -116,8 +116,7 @@ def test_several_segments_and_many_series_arrive(session, run_id, stored):
     assert stored.points(run_id) == [(step, float(step)) for step in range(70_000)]
     assert stored.points(other) == [(step, -float(step)) for step in range(70_000)]
     assert stored.points(other, "layer2999/norm") == [(0, 1.0)]
-    kept = list(session.folder.glob("*.seg"))
-    assert len(kept) <= 3, "delivered segments are deleted"
+    until(lambda: len(list(session.folder.glob("*.seg"))) <= 2, "delivered segments are deleted")
 
 
 def test_control_calls_pass_through_the_sender(session, run_id):
@@ -182,7 +181,7 @@ def test_an_unreachable_server_costs_nothing_but_a_line(tmp_path, caplog, config
     session.declare_run(made, create=True, experiment_id="0")
     session.log_metric(made, "loss", 1.0)
     pending = session.close()
-    assert (pending.records, pending.reachable) == (3, False)
+    assert (pending.records, pending.reachable) == (2, False)
     assert "runstream sync --tracking-uri grpc://127.0.0.1:9" in caplog.text
     del _session._sessions[nowhere]
 
