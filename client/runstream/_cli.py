@@ -4,6 +4,7 @@ To add one: a typer app in `runstream._commands`, or in `runstream_server.cli` w
 and a row in COMMANDS.
 """
 
+import io
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -68,6 +69,11 @@ def root(
 
 def main() -> None:
     """Run the command line: exit code 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name must not end a listing where it has no letters
     try:
         app(prog_name="runstream")
     except KeyboardInterrupt:

@@ -293,6 +293,10 @@ def test_csv_of_runs_is_safe_in_a_spreadsheet(cli, client, run_id, tmp_path):
     assert row["tags.team"] == "vision"
     assert cli("experiments", "csv", "-x", experiment_id) == file.read_text()
     assert "4711" in cli.fails("experiments", "csv", "-x", "4711")
+    assert str(tmp_path / "none") in cli.fails(
+        "experiments", "csv", "-x", "0", "-o", f"{tmp_path}/none/a.csv"
+    )
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_terminal_gets_a_table_in_which_hidden_characters_show(cli):
@@ -306,6 +310,16 @@ def test_a_terminal_gets_a_table_in_which_hidden_characters_show(cli):
     code, screen = cli.on_terminal("runs", "list", "-n", "terminal", "--json")
     assert "\u202e" not in screen
     assert json.loads(screen)["runs"][0]["data"]["tags"]["note"] == EVIL
+
+
+def test_neither_a_reader_that_goes_away_nor_missing_letters_give_a_traceback(cli):
+    made = json.loads(cli("runs", "create", "-n", "größer 中文", "--tag", "note=größer 中文"))
+    for command in (["experiments", "list"], ["experiments", "csv", "-x", made["experiment_id"]]):
+        answer = cli.run(*command, PYTHONIOENCODING="ascii")
+        assert (answer.returncode, answer.stderr) == (0, "")
+    command = " ".join([*RUNSTREAM, "experiments", "list", "--json", "| head -c 1"])
+    piped = subprocess.run(command, shell=True, env=cli.env, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in piped.stderr
 
 
 def test_deleting_asks_on_a_terminal(cli):

@@ -40,17 +40,21 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def server(tracking_uri: str | None) -> Iterator[Finding]:
-    """Look at the server or store of a tracking URI: reachable, versions, clock, database, artifacts."""
-    from runstream._client import Client
+def settings(tracking_uri: str | None) -> tuple[Config | None, Finding]:
+    """Return the client's settings, None when they cannot be read, and what is to be said about them."""
     from runstream._config import Config
 
     try:
         config = Config.load(tracking_uri, timeout=TIMEOUT)
     except RunstreamError as error:
-        yield problem("settings", error.message, "correct the variable or option")
-        return
-    yield ok("tracking uri", f"{config.shown_uri} ({_origin(tracking_uri)})")
+        return None, problem("settings", error.message, "correct the variable or option")
+    return config, ok("tracking uri", f"{config.shown_uri} ({_origin(tracking_uri)})")
+
+
+def server(config: Config) -> Iterator[Finding]:
+    """Look at the server or store of a tracking URI: reachable, versions, clock, database, artifacts."""
+    from runstream._client import Client
+
     if config.offline:
         way_out = "unset RUNSTREAM_OFFLINE when there is a network, then: runstream sync"
         yield warning("server", "RUNSTREAM_OFFLINE is set, so no call is made", way_out)

@@ -52,8 +52,11 @@ def doctor(
     if direct:
         found += _stores(backend_store_uri, artifacts_destination)
     if tracking_uri is not None or not direct:
-        found += checks.server(tracking_uri)
-        found += state_checks.state_folder()
+        config, finding = checks.settings(tracking_uri)
+        found.append(finding)
+        if config is not None:
+            found += checks.server(config)
+            found += state_checks.state_folder(config)
     report(found, _environment(mask_envs), as_json)
 
 

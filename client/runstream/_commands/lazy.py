@@ -79,6 +79,10 @@ def lazy_group(entries: Mapping[str, Entry]) -> type[TyperGroup]:
                 return super().invoke(ctx)
             except RunstreamError as error:
                 fail(_words(error))
+            except OSError as error:
+                if error.filename is None:  # a closed pipe, say, which the caller of this knows
+                    raise
+                fail(f"{error.filename}: {error.strerror}")
 
     return LazyGroup
 

@@ -12,19 +12,19 @@ from runstream._commands.findings import Finding, ok, problem, warning
 from runstream._commands.output import size_text
 
 if TYPE_CHECKING:
+    from runstream._config import Config
     from runstream._sync import JournalInfo
 
 LOW_DISK = 1 << 30
 """Bytes that should be free for journals."""
 
 
-def state_folder() -> Iterator[Finding]:
-    """Look at the folder that holds journals; it is not made."""
-    from runstream._config import Config
+def state_folder(config: Config) -> Iterator[Finding]:
+    """Look at the folder that holds journals, and at them; nothing is made or changed."""
     from runstream._errors import RunstreamError
     from runstream._state import check_private
 
-    given = Config.load().state_dir
+    given = config.state_dir
     root = Path(given) if given else _home() / "runstream"
     if not root.exists():
         yield from _writable_parent(root)
@@ -38,7 +38,7 @@ def state_folder() -> Iterator[Finding]:
         yield problem("state folder", f"{root} cannot be written", "set RUNSTREAM_STATE_DIR to one that can")
         return
     yield from _room(root)
-    yield from _journals(root)
+    yield from _journals(config, root)
 
 
 def _home() -> Path:
@@ -63,11 +63,10 @@ def _room(root: Path) -> Iterator[Finding]:
         yield ok("state folder", f"{root}, {size_text(free)} free")
 
 
-def _journals(root: Path) -> Iterator[Finding]:
-    from runstream._config import Config
+def _journals(config: Config, root: Path) -> Iterator[Finding]:
     from runstream._sync import journals
 
-    found = journals(Config.load(), root)
+    found = journals(config, root)
     yield from _waiting([info for info in found if info.state == "waiting" and info.pending])
     damaged = [info for info in found if info.state == "damaged"]
     if damaged:

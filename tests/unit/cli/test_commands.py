@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
@@ -14,7 +15,7 @@ from runstream._commands.lazy import Entry
 runner = CliRunner()
 
 
-def commands(command=None, path=()):
+def commands(command: Any = None, path=()):
     """Yield (path, command) for every command that does something."""
     command = command or typer.main.get_command(_cli.app)
     if not hasattr(command, "commands"):

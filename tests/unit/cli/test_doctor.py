@@ -113,6 +113,13 @@ def test_a_tracking_uri_that_cannot_be():
     assert "ftp" in found["settings"]["message"]
 
 
+def test_a_setting_that_cannot_be_read(monkeypatch):
+    monkeypatch.setenv("RUNSTREAM_TIMEOUT", "soon")
+    code, found = doctor()
+    assert code == 1
+    assert "RUNSTREAM_TIMEOUT" in found["settings"]["message"]
+
+
 def test_a_state_folder_that_others_may_write(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(0o777)
