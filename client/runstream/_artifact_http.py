@@ -68,23 +68,26 @@ def send(transport: Transport, upload: Upload) -> None:
     query = {"run_id": upload.run_id, "path": upload.path}
     if upload.sha256:
         query["sha256"] = upload.sha256
-    with _server(transport, "UploadArtifact", query) as (connection, target, headers):
+    with _server(transport, f"{SERVICE}/UploadArtifact", query) as (connection, target, headers):
         response = _put(connection, target, upload, headers)
         _check(transport, response)
 
 
 def receive(transport: Transport, download: Download) -> None:
     """Download through the server. Raises: RunstreamError; OSError when the file cannot be written."""
-    query = {"path": download.path}
-    if download.owner.HasField("run_id"):
-        query["run_id"] = download.owner.run_id
-    else:
-        named = download.owner.model_version
-        query |= {"name": named.name, "version": named.version}
-    with _server(transport, "DownloadArtifact", query) as (connection, target, headers):
+    with _server(transport, *_source(download)) as (connection, target, headers):
         response = _get(connection, target, headers)
         _check(transport, response)
         download.check_whole(_read(response, download), int(response.headers.get("Content-Length", "-1")))
+
+
+def _source(download: Download) -> tuple[str, dict[str, str]]:
+    """Return path and query of the route that serves a file."""
+    if download.owner.HasField("run_id"):
+        return "/get-artifact", {"run_id": download.owner.run_id, "path": download.path}
+    named = download.owner.model_version
+    query = {"name": named.name, "version": named.version, "path": download.path}
+    return "/model-versions/get-artifact", query
 
 
 def _ask(transport: Transport, method: str, request: bytes) -> bytes:
@@ -94,7 +97,7 @@ def _ask(transport: Transport, method: str, request: bytes) -> bytes:
 
 @contextmanager
 def _server(
-    transport: Transport, method: str, query: Mapping[str, str]
+    transport: Transport, path: str, query: Mapping[str, str]
 ) -> Iterator[tuple[http.client.HTTPConnection, str, Mapping[str, str]]]:
     """Connect to the server; yield the connection, the target of a request and its headers."""
     config = transport.config
@@ -102,7 +105,7 @@ def _server(
     header = authorization(config)
     try:
         with _connected(url, config) as connection:
-            target = f"{url.path}{SERVICE}/{method}?{urlencode(query)}"
+            target = f"{url.path}{path}?{urlencode(query)}"
             yield connection, target, {"Authorization": header} if header else {}
     except _NotConnected as error:
         raise unreachable(config.shown_uri, str(error)) from None
