@@ -61,7 +61,8 @@ class Artifacts:
                 yield pb.UploadArtifactRequest(data=data[start : start + MIB])
 
         try:
-            return self.stub.UploadArtifact(frames(), timeout=60)
+            stored: pb.UploadArtifactResponse = self.stub.UploadArtifact(frames(), timeout=60)
+            return stored
         except grpc.RpcError as error:
             raise error_of_rpc(error) from None
 

@@ -60,7 +60,7 @@ class LocalStore:
     def clean(self, age: float = LEFTOVER_SECONDS) -> int:
         """Remove what uploads of dead processes left, untouched for `age` seconds; return how many."""
         removed = 0
-        with contextlib.suppress(FileNotFoundError), self._folder(ArtifactPath((UPLOADS,))) as uploads:
+        with contextlib.suppress(OSError), self._folder(ArtifactPath((UPLOADS,))) as uploads:
             for name in os.listdir(uploads):
                 with contextlib.suppress(OSError):
                     if os.stat(name, dir_fd=uploads, follow_symlinks=False).st_mtime < time.time() - age:
