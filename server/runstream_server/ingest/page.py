@@ -52,12 +52,14 @@ def read_page(pieces: Sequence[Piece], range_: Range, order: Order, after: Mark 
     if after:
         wanted = [piece for piece in wanted if getattr(piece, ends) >= after.first]
     wanted.sort(key=lambda piece: int(getattr(piece, starts)))
+    # The pool may begin with what was given out already: points equal to the mark.
+    enough = limit + (after.ordinal if after else 0)
     pool = _empty()
     for piece in wanted:
-        if pool[0].size > limit and getattr(piece, starts) > pool[0][-1]:
+        if pool[0].size > enough and getattr(piece, starts) > pool[0][-1]:
             break
         pool = _distinct(_concat((pool, _rows(piece, range_, order))))
-        pool = _cut(pool, after, limit + 1)
+        pool = _cut(pool, after, enough + 1)
     return _page(pool, order, after, limit)
 
 
@@ -96,14 +98,14 @@ def _distinct(rows: _Rows) -> _Rows:
 
 
 def _cut(rows: _Rows, after: Mark | None, limit: int) -> _Rows:
-    """Keep what comes after the mark, or equals it, and no more than can be needed."""
+    """Keep what comes after the mark, or equals it; at most `limit` rows."""
     if after is None:
         return _pick(rows, slice(limit))
     first, second, rank = rows[:3]
     later = (first > after.first) | (
         (first == after.first) & ((second > after.second) | ((second == after.second) & (rank >= after.rank)))
     )
-    return _pick(_pick(rows, later), slice(limit + after.ordinal))
+    return _pick(_pick(rows, later), slice(limit))
 
 
 def _equal(rows: _Rows, mark: Mark) -> int:

@@ -32,6 +32,8 @@ class _Session:
     dictionary: Dictionary = field(default_factory=Dictionary)
     rewound_to: int | None = None
     """Watermark the client was told to go on from; what it sent before it knew is dropped."""
+    declarations: list[metrics_pb2.RunDeclaration] = field(default_factory=list)
+    """Declarations of dropped batches: the client need not say them again."""
     dead: bool = False
     """Its Open was refused: what follows has no meaning."""
 
@@ -114,10 +116,14 @@ class MetricStream:
         if session.rewound_to is not None:
             if batch.first_sequence > session.rewound_to:
                 session.dictionary.add(batch.dictionary)
+                session.declarations += batch.declarations
                 return
             session.rewound_to = None
         work = SessionWork(batch.session_id, session.dictionary, lambda outcome: self._done(work, outcome))
         work.take(batch)
+        if session.declarations:
+            work.declarations = [*session.declarations, *work.declarations]
+            session.declarations = []
         await self._put(work)
 
     async def _close(self, frame: metrics_pb2.CloseSession) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,18 @@ def test_pages_give_every_point_once_and_in_order(parts, range_, order, limit):
     first = 0 if order == "step" else 1
     assert found == sorted(wanted, key=lambda p: (p[first], p[1 - first], p[2]))
     assert count_points(pieces(parts), range_) == len(wanted)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 7, 10, 20, 30, 31])
+@pytest.mark.parametrize("order", ["step", "timestamp"])
+def test_a_page_may_end_where_a_piece_ends(order, limit):
+    parts = [(1, 0, True, [("a", n, n, 0.5) for n in range(begin, begin + 10)]) for begin in (0, 10, 20)]
+    found, mark, more = [], None, True
+    while more:
+        page = read_page(pieces(parts), Range(), order, mark, limit)
+        found += page.step.tolist()
+        mark, more = page.mark, page.mark is not None
+    assert found == list(range(30))
 
 
 @given(PARTS)
