@@ -1,6 +1,7 @@
 """Write the documents that are made from the code; with `--check`, fail when one of them is old.
 
-docs/cli.md     every command of `runstream`: what it does, an example, its options
+docs/cli.md        every command of `runstream`: what it does, an example, its options
+docs/settings.md   every setting of client and server: its environment variables, its default
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import typer
 
 from runstream import _cli
+from runstream import _config as client_config
+from runstream_server import config as server_config
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRODUCTION = """\
@@ -33,6 +36,19 @@ Made from the commands by `python scripts/docs.py`; do not edit.
 - What deletes asks on a terminal; `--yes` answers.
 - Completion of commands and options: `runstream --install-completion`.
 """
+
+SETTINGS = """\
+# Settings
+
+Made from the code by `python scripts/docs.py`; do not edit.
+
+Arguments win over the environment, the environment over defaults; of several variables the first one wins.
+"""
+RUN_VARIABLES = {
+    "EXPERIMENT_NAME": "experiment of new runs by name, made when absent (default: Default)",
+    "EXPERIMENT_ID": "experiment of new runs by id (default: 0)",
+    "RUN_ID": "run that the first start_run takes up instead of a new one (default: none)",
+}
 
 
 def commands(command: Any, path: tuple[str, ...] = ("runstream",)) -> Iterator[tuple[str, Any]]:
@@ -87,7 +103,31 @@ def _meaning(option: Any) -> str:
     return " ".join(parts).replace("|", "\\|").replace("\n", " ")
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"cli.md": cli}
+def settings() -> str:
+    """Return docs/settings.md."""
+    lines = [SETTINGS, "## Client", "", "| variable | |", "|---|---|"]
+    lines += [
+        "| `RUNSTREAM_TRACKING_URI`, `MLFLOW_TRACKING_URI` | where runs go (default: ./runstream-data) |"
+    ]
+    lines += [_row(row.variables, row.help) for row in client_config.SETTINGS]
+    lines += [_row((f"RUNSTREAM_{name}", f"MLFLOW_{name}"), text) for name, text in RUN_VARIABLES.items()]
+    lines += ["", "## Server", "", "Every option of `runstream server`, described in [cli.md](cli.md).", ""]
+    lines += ["| variable | |", "|---|---|"]
+    lines += [_row(row.variables, f"{row.help}{_default(row)}") for row in server_config.SETTINGS]
+    return "\n".join([*lines, ""])
+
+
+def _default(row: server_config.Setting) -> str:
+    unit = f" {row.unit}" if row.unit else ""
+    return "" if row.default in (None, (), "") else f" Default: {row.default}{unit}."
+
+
+def _row(variables: tuple[str, ...], meaning: str) -> str:
+    names = ", ".join(f"`{name}`" for name in variables)
+    return f"| {names} | {meaning} |"
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings}
 """Name below docs/ and what writes it."""
 
 

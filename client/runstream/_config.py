@@ -141,16 +141,11 @@ def _sender(text: str) -> str:
     return text
 
 
-def _size(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE).groups()  # type: ignore[union-attr]
-    return int(number) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[unit.upper()]
-
-
 def _bytes(text: str) -> int:
-    try:
-        return _size(text)
-    except AttributeError:
-        raise ValueError("not a size such as 1048576, 512MiB or 1GiB") from None
+    form = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not form:
+        raise ValueError("not a size such as 1048576, 512MiB or 1GiB")
+    return int(form[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[form[2].upper()]
 
 
 SETTINGS = (
@@ -193,7 +188,7 @@ SETTINGS = (
         "rank",
         ("RUNSTREAM_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"),
         int,
-        "rank in a distributed job; only rank 0 ends a run (default: none)",
+        "rank in a distributed job; rank 0 ends a run that ranks share (default: none)",
     ),
     Setting(
         "ca_file",

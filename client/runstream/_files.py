@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from runstream import _checks as checks
 from runstream import _content as content
 from runstream import _tables as tables
+from runstream._calls import wait_for_logged
 from runstream._downloads import Downloads
 from runstream._errors import InvalidParameter, NotFound, Unavailable
 from runstream._operations import RunOperations, done
@@ -128,6 +129,8 @@ class FileMethods(Downloads, RunMethods):
         checks.check_path(path)
         if self._relays():
             self._session().log_artifact(run_id, local, path)
+            if not self._relay:  # an explicit call returns when the file is stored
+                wait_for_logged(self._config)
             return
         from runstream._artifacts import upload_file
 

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runstream._client import Client
 from runstream._config import DEFAULT_FOLDER, Config, environment, resolve_tracking_uri
@@ -18,7 +18,11 @@ from runstream._operations import RunOperations
 from runstream._types import Run
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from runstream._session import Session
+
+    M = TypeVar("M", bound=Message)
 
 
 class FluentClient(Client):
@@ -32,6 +36,21 @@ class FluentClient(Client):
         """Journal a tag. Raises: InvalidParameter."""
         self._session().set_tag(run_id, key, value)
         return None
+
+    def _session(self) -> Session:
+        from runstream import _fluent_exit
+
+        _fluent_exit.watch()
+        return super()._session()
+
+
+class ControlClient(FluentClient):
+    """Makes the calls that come before logging: they wait for nothing that was logged, and not for long."""
+
+    def _call(self, method: str, request: Message, response_type: type[M], timeout: float | None = None) -> M:
+        return self.transport.unary(
+            f"/runstream.v1.{method}", request, response_type, start_timeout(self._config)
+        )
 
 
 @dataclass
@@ -97,6 +116,8 @@ def set_tracking_uri(uri: str | os.PathLike[str]) -> None:
         os.environ.pop("RUNSTREAM_TRACKING_URI", None)
         return
     process.tracking_uri = os.environ["RUNSTREAM_TRACKING_URI"] = resolve_tracking_uri(uri)
+    if process.experiment is not None and process.experiment.tracking_uri != process.tracking_uri:
+        choose_experiment(None)
 
 
 def get_tracking_uri() -> str:
@@ -108,6 +129,17 @@ def get_tracking_uri() -> str:
     if process.default_uri is None:
         process.default_uri = resolve_tracking_uri(DEFAULT_FOLDER)
     return process.default_uri
+
+
+def choose_experiment(chosen: Experiment | None) -> None:
+    """Make an experiment the active one, also for processes started from here; None undoes it."""
+    for name in ("RUNSTREAM_EXPERIMENT_ID", "RUNSTREAM_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
+    process.experiment = chosen
+    if chosen is not None and chosen.experiment_id:
+        os.environ["RUNSTREAM_EXPERIMENT_ID"] = chosen.experiment_id
+    elif chosen is not None and chosen.name:
+        os.environ["RUNSTREAM_EXPERIMENT_NAME"] = chosen.name
 
 
 def is_tracking_uri_set() -> bool:
@@ -128,6 +160,11 @@ def client() -> FluentClient:
         made = FluentClient(registry_uri=registry, config=settings)
         found = process.clients.setdefault((settings, registry), made)
     return found
+
+
+def start_timeout(settings: Config) -> float:
+    """Return the seconds for calls that come before logging; a store's own server may have to start first."""
+    return settings.timeout if settings.kind == "embedded" else settings.start_timeout
 
 
 def session() -> Session:

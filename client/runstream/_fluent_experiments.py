@@ -32,20 +32,20 @@ def set_experiment(
             "experiment, or permanently delete the experiment to create a new one."
         )
     uri = fluent.get_tracking_uri()
-    fluent.process.experiment = fluent.Experiment(uri, found.experiment_id or None, found.name)
+    fluent.choose_experiment(fluent.Experiment(uri, found.experiment_id or None, found.name))
     return found
 
 
 def _by_id(experiment_id: str) -> Experiment:
     try:
-        return fluent.client().get_experiment(experiment_id)
+        return fluent.ControlClient(config=fluent.config()).get_experiment(experiment_id)
     except NO_SERVER as error:
         warn(f"experiment {experiment_id} is not checked", error)
         return Experiment(experiment_id, "")
 
 
 def _by_name(name: str) -> Experiment:
-    client = fluent.client()
+    client = fluent.ControlClient(config=fluent.config())
     try:
         found = client.get_experiment_by_name(name)
         if found is None:

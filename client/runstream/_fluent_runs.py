@@ -126,6 +126,8 @@ def _create(
     experiment_id: str | None,
     run_name: str | None,
     given: dict[str, str],
+    *,
+    owner: bool = True,
 ) -> fluent.Entry:
     """Create a run on the server, or in the journal when there is none; say so to the journal in any case."""
     chosen, experiment_name = (str(experiment_id), None) if experiment_id is not None else active_experiment()
@@ -153,18 +155,18 @@ def _create(
         run_name=name,
         user_id=tags[USER],
         tags=tags,
-        owner=owns(config),
+        owner=owner,
     )
     if run is None:
         info = RunInfo(run_id, chosen or "", tags[USER], "RUNNING", start, None, run_name=name)
         run = Run(info, RunData(tags=tags))
-    return _entry(config, session, run)
+    return _entry(session, run, owner)
 
 
 def _call_create(config: Config, session: Session, request: pb.CreateRunRequest) -> Run | None:
     try:
         answer = session.call(
-            "/runstream.v1.RunService/CreateRun", request, pb.CreateRunResponse, _start_timeout(config)
+            "/runstream.v1.RunService/CreateRun", request, pb.CreateRunResponse, fluent.start_timeout(config)
         )
     except NO_SERVER as error:
         warn(f"run {request.run_id} is journaled and delivered when there is a server", error)
@@ -172,28 +174,25 @@ def _call_create(config: Config, session: Session, request: pb.CreateRunRequest)
     return convert.run(answer.run)
 
 
-def _start_timeout(config: Config) -> float:
-    # A store's own server may have to start first.
-    return config.timeout if config.kind == "embedded" else config.start_timeout
-
-
 def _resume(
     config: Config, session: Session, run_id: str, run_name: str | None, given: dict[str, str]
 ) -> fluent.Entry:
-    """Take up a run. In a distributed job any rank may come first, so there it is created when absent."""
+    """Take up a run. In a distributed job any rank may come first, so there it is created when absent.
+
+    Then rank 0 ends it; a process of no such job ends the run it took up, as in MLflow.
+    """
     if config.rank is not None:
-        entry = _create(config, session, run_id, None, run_name, given)
-    else:
-        entry = _entry(config, session, _reopen(config, session, run_id, run_name))
-        session.declare_run(run_id, create=False, owner=True)
-        for key, value in given.items():
-            session.set_tag(run_id, key, value)
+        return _create(config, session, run_id, None, run_name, given, owner=config.rank == 0)
+    entry = _entry(session, _reopen(config, session, run_id, run_name), owner=True)
+    session.declare_run(run_id, create=False, owner=True)
+    for key, value in given.items():
+        session.set_tag(run_id, key, value)
     return entry
 
 
 def _reopen(config: Config, session: Session, run_id: str, run_name: str | None) -> Run:
     running = pb.UpdateRunRequest(run_id=run_id, status=pb.RUN_STATUS_RUNNING, run_name=run_name)
-    service, timeout = "/runstream.v1.RunService", _start_timeout(config)
+    service, timeout = "/runstream.v1.RunService", fluent.start_timeout(config)
     try:
         found = session.call(f"{service}/GetRun", pb.GetRunRequest(run_id=run_id), pb.GetRunResponse, timeout)
         if found.run.info.lifecycle_stage == LifecycleStage.DELETED:
@@ -218,14 +217,9 @@ def _check_experiment(run_id: str, experiment_id: str) -> None:
         )
 
 
-def owns(config: Config) -> bool:
-    """Return whether this process ends the runs it starts: not a rank above 0 of a distributed job."""
-    return not config.rank
-
-
-def _entry(config: Config, session: Session, run: Run) -> fluent.Entry:
+def _entry(session: Session, run: Run, owner: bool) -> fluent.Entry:
     active = ActiveRun(run.info, run.data, run.inputs, run.outputs)
-    return fluent.Entry(active, session, os.getpid() if owns(config) else 0)
+    return fluent.Entry(active, session, os.getpid() if owner else 0)
 
 
 def end_run(status: str = "FINISHED") -> None:
@@ -275,4 +269,6 @@ def run_id_or_active(run_id: str | None) -> str:
 def session_of(run_id: str) -> Session:
     """Return the session that logs to a run: the one it was started with, else the current one."""
     entry = fluent.process.active.get(run_id)
+    if entry is None:
+        fluent_exit.watch()
     return entry.session if entry else fluent.session()

@@ -16,7 +16,7 @@ from runstream._tables import Table, read_table
 from runstream._types import MetricSeries, Run, ViewType
 
 MAX_RESULTS = 100_000
-PAGE = 10_000
+PAGE = 1_000
 
 
 def get_run(run_id: str) -> Run:

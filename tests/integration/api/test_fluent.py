@@ -391,3 +391,17 @@ def test_log_metric_costs_about_a_microsecond(online, experiment):
     print(f"log_metric: {best / count * 1e6:.2f} us")
     assert best / count < 5e-6  # a bound for a busy machine; bench/ measures
     assert fluent.thread.hot is None
+
+
+def test_a_rank_above_0_still_ends_runs_of_its_own(online, experiment, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    with online.start_run() as run:
+        pass
+    assert online.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_processes_started_from_here_inherit_server_and_experiment(online, experiment, script, server):
+    out = script("import runstream as rs\nwith rs.start_run() as run: print(run.info.experiment_id)\n")
+    assert out == experiment
+    online.set_tracking_uri(server.grpc_uri)  # another server, as far as anyone can tell
+    assert "RUNSTREAM_EXPERIMENT_ID" not in os.environ
