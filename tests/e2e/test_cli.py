@@ -280,8 +280,8 @@ def test_neither_a_reader_that_goes_away_nor_missing_letters_give_a_traceback(cl
     for command in (["experiments", "list"], ["experiments", "csv", "-x", made["experiment_id"]]):
         answer = cli.run(*command, PYTHONIOENCODING="ascii")
         assert (answer.returncode, answer.stderr) == (0, "")
-    command = " ".join([*RUNSTREAM, "experiments", "list", "--json", "| head -c 1"])
-    piped = subprocess.run(command, shell=True, env=cli.env, capture_output=True, text=True, timeout=60)
+    pipe = " ".join([*RUNSTREAM, "experiments", "list", "--json", "| head -c 1"])
+    piped = subprocess.run(pipe, shell=True, env=cli.env, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in piped.stderr
 
 
