@@ -1,6 +1,6 @@
 """Runs a server as the main thing of a process: signals, the ready line, draining.
 
-SIGTERM, SIGINT     drain and return; a second one ends the process at once (signals.py)
+SIGTERM, SIGINT     drain and return; a second SIGINT ends the process at once
 """
 
 from __future__ import annotations

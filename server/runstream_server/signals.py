@@ -11,13 +11,13 @@ EXIT_AT_ONCE = 130
 
 
 def on_signals(end: Callable[[], None]) -> None:
-    """Call `end` at the first SIGTERM or SIGINT, end the process at the second; in a running loop."""
+    """Call `end` at SIGTERM and SIGINT; a second SIGINT ends the process at once. In a running loop."""
     loop = asyncio.get_running_loop()
 
-    def first() -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, os._exit, EXIT_AT_ONCE)
+    def interrupted() -> None:
+        loop.add_signal_handler(signal.SIGINT, os._exit, EXIT_AT_ONCE)
         end()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first)
+    # Supervisors may say SIGTERM more than once and mean the same.
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
