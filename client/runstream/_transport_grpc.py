@@ -31,6 +31,7 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 # What gRPC says when no connection came about, so that the call was never sent.
 _NOT_SENT = re.compile(r"ailed to connect|name resolution|DNS resolution|lookup", re.IGNORECASE)
+_SETTLED = frozenset({grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -58,13 +59,21 @@ class GrpcTransport(Transport):
             return self._channel
 
     def connects(self, timeout: float) -> bool:
-        """Return whether a connection stands within `timeout` seconds."""
-        try:
-            grpc.channel_ready_future(self.channel()).result(timeout=timeout)
-        except grpc.FutureTimeoutError:
-            return False
-        self.connected = True
-        return True
+        """Return whether the first attempt to connect succeeds within `timeout` seconds."""
+        settled = threading.Event()
+        states: list[grpc.ChannelConnectivity] = []
+
+        def on_state(state: grpc.ChannelConnectivity) -> None:
+            if state in _SETTLED:
+                states.append(state)
+                settled.set()
+
+        channel = self.channel()
+        channel.subscribe(on_state, try_to_connect=True)
+        settled.wait(timeout)
+        channel.unsubscribe(on_state)
+        self.connected = states[:1] == [grpc.ChannelConnectivity.READY]
+        return self.connected
 
     def attempt(self, method: str, body: bytes, timeout: float) -> bytes:
         """Make one try. Raises: RunstreamError."""
