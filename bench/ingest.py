@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -112,7 +113,9 @@ def _keep_compactor_off(dsn: str) -> None:
 def _stream(channel: grpc.Channel, dsn: str, batches: int, note: str) -> Figure:
     session_id, run_id = str(uuid.uuid4()), uuid.uuid4().hex
     messages = _messages(session_id, run_id, batches)
-    call = channel.stream_stream(_STREAM, response_deserializer=metrics_pb2.StreamMetricsResponse.FromString)
+    call: Any = channel.stream_stream(
+        _STREAM, response_deserializer=metrics_pb2.StreamMetricsResponse.FromString
+    )
     done = threading.Event()
 
     def requests() -> Iterator[bytes]:
@@ -135,7 +138,8 @@ def _stream(channel: grpc.Channel, dsn: str, batches: int, note: str) -> Figure:
 def _stored(dsn: str, run_id: str) -> int:
     """Points of a run as they lie in storage."""
     query = """
-        SELECT coalesce(sum(n), 0) FROM (SELECT run, n FROM segments UNION ALL SELECT run, n FROM chunks) AS parts
+        SELECT coalesce(sum(n), 0)
+        FROM (SELECT run, n FROM segments UNION ALL SELECT run, n FROM chunks) AS parts
         WHERE run = (SELECT id FROM runs WHERE run_id = %s)
     """
     with psycopg.connect(dsn) as connection:
@@ -262,7 +266,8 @@ def _echo_floor(batches: int) -> dict[str, Figure]:
         port = process.stdout.readline().strip()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             begin = time.perf_counter()
-            count = sum(1 for _ in channel.stream_stream("/Echo/Echo")(iter(messages)))
+            call: Any = channel.stream_stream("/Echo/Echo")
+            count = len(list(call(iter(messages))))
             seconds = time.perf_counter() - begin
     finally:
         process.kill()

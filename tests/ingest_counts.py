@@ -20,16 +20,11 @@ def _stored_points(connection: sa.Connection, run_id: str) -> dict[int, int]:
     counts: Counter[int] = Counter()
     for table in (segments, chunks):
         query = (
-            sa.select(table.c.source, sa.func.sum(table.c.n))
+            sa.select(table.c.source, sa.func.sum(table.c.n).label("points"))
             .join(runs, runs.c.id == table.c.run)
             .where(runs.c.run_id == run_id)
             .group_by(table.c.source)
         )
-        for source, points in db_rows(connection, query):
-            counts[source] += points
+        for row in connection.execute(query):
+            counts[row.source] += int(row.points)
     return dict(counts)
-
-
-def db_rows(connection: sa.Connection, query: sa.Select[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return (source, points) as plain integers; PostgreSQL sums integers to numeric."""
-    return [(int(source), int(points)) for source, points in connection.execute(query)]

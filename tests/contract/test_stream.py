@@ -13,7 +13,7 @@ from tests.doors import GrpcDoor
 from tests.in_process import running_server
 from tests.ingest_counts import stored_points
 from tests.names import unique
-from tests.streams import Session, numbered, param, status, stream_to, tag
+from tests.streams import Session, Stream, numbered, param, status, stream_to, tag
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_session_moves_to_another_replica(server, stream, session):
                 way.send(batch)
         for way in (stream, there):
             way.send(metrics_pb2.CloseSession(session_id=session.session_id))
-        seen = set()
+        seen: set[Stream] = set()
         while seen != {stream, there}:
             for way in {stream, there} - seen:
                 frame = way.receive()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from runstream.v1 import metrics_pb2, metrics_pb2_grpc, runs_pb2, runs_pb2_grpc
-from runstream_server.ingest import commit
+from runstream_server.ingest import segments
 from runstream_server.ingest import sessions as store
 from runstream_server.store.tables import sessions
 from tests.in_process import running_server
@@ -74,7 +74,7 @@ def test_every_point_is_there_once_when_the_database_dies_under_load(own_postgre
 def break_next_commit(monkeypatch, *, committed):
     """Make one COMMIT of the writer end in a broken connection, after or before it took effect."""
     real = sa.RootTransaction.commit
-    broken = []
+    broken: list[bool] = []
 
     def commit_and_break(self):
         if broken or threading.current_thread().name != "metric-writer":
@@ -126,7 +126,7 @@ def test_a_unary_batch_of_unknown_outcome_is_unavailable(server, monkeypatch):
 
 def test_a_unit_that_the_database_does_not_take_is_refused_and_all_else_goes_on(server, monkeypatch):
     good, bad = Session(secrets.token_hex(16)), Session(secrets.token_hex(16))
-    real = commit.encode
+    real = segments.encode
 
     def fail_on_poison(points):
         # No input that passes our checks fails in the database; so the failure is made.
@@ -134,7 +134,7 @@ def test_a_unit_that_the_database_does_not_take_is_refused_and_all_else_goes_on(
             raise RuntimeError("poison")
         return real(points)
 
-    monkeypatch.setattr(commit, "encode", fail_on_poison)
+    monkeypatch.setattr("runstream_server.ingest.commit.encode", fail_on_poison)
     with stream_to(server.grpc) as stream:
         for session in (good, bad):
             stream.send(session.open())

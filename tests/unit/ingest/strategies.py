@@ -36,7 +36,7 @@ def points_of(rows) -> Points:
 
 def bits(values) -> list[int]:
     """Return doubles as their bits, which compare as stored."""
-    return np.asarray(values, np.float64).view(np.uint64).tolist()
+    return [int(item) for item in np.asarray(values, np.float64).view(np.uint64)]
 
 
 def rank(value: float) -> int:
@@ -44,12 +44,12 @@ def rank(value: float) -> int:
     return int(value_rank(np.array([value]))[0])
 
 
-def identity(row) -> tuple:
+def identity(row) -> tuple[str, int, int, int]:
     """Return what makes a point equal to another one."""
     return (row[0], row[1], row[2], rank(row[3]))
 
 
-def rows_of(points: Points) -> list[tuple]:
+def rows_of(points: Points) -> list[tuple[str, int, int, int]]:
     """Return Points as rows, values as bits."""
     keys = [key for key, count in zip(points.keys, points.counts.tolist(), strict=True) for _ in range(count)]
     columns = (points.step.tolist(), points.timestamp.tolist(), bits(points.value))

@@ -88,7 +88,10 @@ def test_a_chunk_and_its_summaries_hold_sorted_points(found):
         assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.parametrize("codec", [segments.decode, lambda data: chunks.decode(None, data)])
+NOTHING = summaries.summarise(points_of([("a", 0, 0, 0.0)]))
+
+
+@pytest.mark.parametrize("codec", [segments.decode, lambda data: chunks.decode(NOTHING, data)])
 def test_an_unknown_version_is_an_error_not_garbage(codec):
     with pytest.raises(ValueError, match="version 99"):
         codec(b"\x63" + bytes(100))
@@ -99,7 +102,9 @@ def test_series_of_many_points_have_chunks_of_their_own():
     index = np.repeat(np.arange(6), counts)
     number = np.arange(index.size)
     points = points_of([("a", 0, 0, 0.0)])
-    points = type(points)([f"k{i}" for i in range(6)], np.array(counts), number, number, number * 0.5)
+    points = type(points)(
+        [f"k{i}" for i in range(6)], np.array(counts), number, number, number.astype(np.float64)
+    )
     pieces = list(chunks.split(points))
     assert [(piece.keys, piece.counts.tolist()) for piece in pieces] == [
         (["k0"], [chunks.MAX_POINTS]),
@@ -116,7 +121,7 @@ def test_small_series_share_chunks_that_end_with_a_series():
     counts = np.full(100, chunks.SHARE - 1)
     number = np.arange(int(counts.sum()))
     points = points_of([("a", 0, 0, 0.0)])
-    points = type(points)([f"k{i:03}" for i in range(100)], counts, number, number, number * 0.5)
+    points = type(points)([f"k{i:03}" for i in range(100)], counts, number, number, number.astype(np.float64))
     pieces = list(chunks.split(points))
     assert all(len(piece) <= chunks.MAX_POINTS for piece in pieces)
     assert [key for piece in pieces for key in piece.keys] == points.keys

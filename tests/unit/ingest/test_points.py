@@ -54,7 +54,7 @@ def check(row, points):
 
 @given(st.lists(rows(max_size=20), min_size=1, max_size=4))
 def test_summaries_and_latest_rows_say_what_the_points_say(parts):
-    expected = {}
+    expected: dict[str, list[tuple[int, int, float]]] = {}
     for part in parts:
         for key, step, timestamp, value in part:
             expected.setdefault(key, []).append((step, timestamp, value))

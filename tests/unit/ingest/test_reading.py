@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runstream_server.ingest.buckets import WIDEST, Buckets
 from runstream_server.ingest.page import read_page
-from runstream_server.ingest.pieces import Range, clusters, count_points, load_cluster, pieces_of
+from runstream_server.ingest.pieces import Piece, Range, clusters, count_points, load_cluster, pieces_of
 from runstream_server.ingest.points import distinct, merge
 from runstream_server.ingest.summaries import summarise
 from tests.unit.ingest.strategies import STEPS, VALUES, bits, points_of, rank
@@ -24,20 +24,18 @@ PARTS = st.lists(
 
 def pieces(parts):
     """Return a piece for each (source, generation, is a chunk, rows)."""
-    made = []
+    made: list[tuple[str, Piece]] = []
     for source, generation, ordered, found in parts:
         points = points_of(found)
         if ordered:
             points = distinct(merge([points]))
-        made += pieces_of(
-            summarise(points), source, generation, lambda _, points=points: points, ["a"], ordered=ordered
-        )
+        made += pieces_of(summarise(points), source, generation, points.of_key, ["a"], ordered=ordered)
     return [piece for _, piece in made]
 
 
 def expected(parts, range_):
     """Return the distinct points inside the range as (step, timestamp, rank, bits), once for each source."""
-    found = {}
+    found: dict[tuple[int, int, int, int, int], float] = {}
     for source, generation, _, some in parts:
         for _, step, timestamp, value in some:
             inside = range_.min_step <= step <= range_.max_step
@@ -104,7 +102,7 @@ def test_clusters_keep_equal_points_together(parts):
 def naive(points, max_points):
     """Return width and buckets {index: points} by trying every width."""
     for shift in range(WIDEST + 1):
-        found = {}
+        found: dict[int, list[tuple[int, int, int, float]]] = {}
         for point in points:
             found.setdefault(point[0] // (1 << shift), []).append(point)
         if len(found) <= max_points:
@@ -151,6 +149,8 @@ def test_buckets_do_not_move_when_points_are_appended_or_the_range_shrinks():
     whole.add(points_of(rows))
     part.add(points_of(rows[1280:9000]))
     assert whole.width == part.width == 128
+    assert whole.rows
+    assert part.rows
     first = dict(zip(whole.rows.min_step.tolist(), bits(whole.rows.mean), strict=True))
     second = dict(zip(part.rows.min_step.tolist(), bits(part.rows.mean), strict=True))
     inner = sorted(second)[1:-1]
@@ -163,5 +163,6 @@ def test_a_spike_survives_any_zoom():
     for most in (1, 3, 50, 1000):
         buckets = Buckets(most)
         buckets.add(points_of(rows))
+        assert buckets.rows
         assert buckets.rows.max.max() == 1e6
         assert int(buckets.rows.count.sum()) == 100_000
