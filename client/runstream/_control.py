@@ -113,6 +113,9 @@ class SocketLink:
         for connection in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def after_fork(self) -> None:
         """Drop the connections, which are the parent's; its lock may be held by a thread that is not here."""
         self._lock = threading.Lock()

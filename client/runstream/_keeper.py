@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runstream._control import Link, SocketLink
@@ -19,20 +20,31 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.2, 30.0
 class Keeper:
     """Holds one connection to the sender in a daemon thread; when it breaks, the sender is gone."""
 
-    def __init__(self, config: Config, folder: StateFolder) -> None:
+    def __init__(self, config: Config, folder: StateFolder, writing: Callable[[], bool]) -> None:
+        """writing: whether there is a journal to deliver; without one a sender that ends is not replaced."""
         self._config = config
         self._folder = folder
+        self._writing = writing
         self._links = SocketLink(folder.socket())
         self._thread_link: Link | None = None
         self._watched = threading.Event()
-        if config.sender == "thread":
-            self._thread_link = start_thread(config, folder)
-        else:
-            threading.Thread(target=self._watch, name="runstream-keeper", daemon=True).start()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def watch(self) -> None:
+        """See to it, from now on and in the background, that a sender runs."""
+        with self._lock:
+            if self._config.sender == "thread":
+                self._thread_link = start_thread(self._config, self._folder)
+            elif self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="runstream-keeper", daemon=True)
+                self._thread.start()
 
     def link(self) -> Link:
         """Return a link to a sender that runs. Raises: Unavailable when none can be started."""
-        if self._thread_link is not None:
+        if self._config.sender == "thread":
+            self.watch()
+            assert self._thread_link is not None
             return self._thread_link
         if not self._watched.is_set():
             start_sender(self._config, self._folder).close()
@@ -44,7 +56,7 @@ class Keeper:
 
     def _watch(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
+        while self._goes_on():
             try:
                 start_sender(self._config, self._folder).close()
                 with self._links.connect() as connection:
@@ -57,3 +69,9 @@ class Keeper:
             self._watched.clear()
             threading.Event().wait(pause)  # a sender that dies at once must not be started in a busy loop
             pause = min(2 * pause, _LAST_PAUSE)
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            if not self._writing():
+                self._thread = None
+            return self._thread is not None

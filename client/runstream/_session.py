@@ -238,11 +238,7 @@ class Session:
         if self.config.offline:
             raise Offline("RUNSTREAM_OFFLINE is set")
         with self._lock:
-            if self._keeper is None:
-                from runstream._keeper import Keeper
-
-                self._keeper = Keeper(self.config, self._folder)
-            keeper = self._keeper
+            keeper = self._keeper = self._keeper or self._new_keeper()
         return keeper.link()
 
     def journal_record(self, kind: int, run_id: str, text: bytes) -> None:
@@ -278,11 +274,15 @@ class Session:
             raise Full from error
         self._journal = journal
         self.log_metric = journal.bind(self._slow_metric)
-        if self._keeper is None and not self.config.offline:
-            from runstream._keeper import Keeper
-
-            self._keeper = Keeper(self.config, self._folder)
+        if not self.config.offline:
+            self._keeper = self._keeper or self._new_keeper()
+            self._keeper.watch()
         return journal
+
+    def _new_keeper(self) -> Keeper:
+        from runstream._keeper import Keeper
+
+        return Keeper(self.config, self._folder, lambda: self._journal is not None)
 
     def _no_journal(self, error: OSError) -> None:
         if not self._warned:
