@@ -103,3 +103,16 @@ def text_list(values: Any) -> list[str]:
 def pairs(kind: type[M], tags: dict[str, Any] | None) -> Iterable[M]:
     """Return key-value messages of `kind` from a dict, values as text."""
     return [kind(key=key, value=str(value)) for key, value in (tags or {}).items()]
+
+
+def collect(page: Any, max_results: int | None, page_size: int = 1000) -> list[Any]:
+    """Return the results of all pages up to `max_results`; `page(size, token)` gives one."""
+    found: list[Any] = []
+    token = None
+    while max_results is None or len(found) < max_results:
+        results = page(page_size if max_results is None else min(page_size, max_results - len(found)), token)
+        found.extend(results)
+        token = results.token
+        if not token:
+            break
+    return found

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from runstream import _checks as checks
 from runstream import _content as content
 from runstream import _tables as tables
-from runstream._calls import wait_for_logged
+from runstream._calls import collect, wait_for_logged
 from runstream._downloads import Downloads
 from runstream._errors import InvalidParameter, NotFound, Unavailable
 from runstream._operations import RunOperations, done
@@ -124,6 +124,35 @@ class FileMethods(Downloads, RunMethods):
         if (run_id, artifact_file) in self._unread_tables:
             self._unread_tables[run_id, artifact_file] = table
         self._tag_artifact(run_id, {"path": artifact_file, "type": "table"})
+
+    def load_table(
+        self,
+        experiment_id: str,
+        artifact_file: str,
+        run_ids: list[str] | None = None,
+        extra_columns: list[str] | None = None,
+    ) -> Any:
+        """Return the rows of a table that runs logged, by default all of an experiment, as one DataFrame.
+
+        `extra_columns`: names of attributes of the run's info, e.g. `run_id`, to add as columns.
+        Raises: NotFound when no run has the table; Unsupported without pandas.
+        """
+        pandas = content.need("pandas", "load_table", "pandas")
+        if run_ids is None:
+            runs = collect(
+                lambda size, token: self.search_runs([experiment_id], max_results=size, page_token=token),
+                None,
+            )
+        else:
+            runs = [self.get_run(run_id) for run_id in run_ids]
+        frames = []
+        for run in runs:
+            if (table := self._table(run.info.run_id, artifact_file)) is not None:
+                extra = {name: getattr(run.info, name) for name in extra_columns or []}
+                frames.append(pandas.DataFrame(table.rows, columns=table.columns).assign(**extra))
+        if not frames:
+            raise NotFound(f"no run has the table {artifact_file!r}")
+        return pandas.concat(frames, ignore_index=True)
 
     def _store(self, run_id: str, local: Path, path: str) -> None:
         checks.check_path(path)

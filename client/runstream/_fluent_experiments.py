@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from runstream import _fluent as fluent
+from runstream._calls import collect
 from runstream._config import environment
 from runstream._errors import AlreadyExists, InvalidParameter, RunstreamError, Unavailable, Unsupported
 from runstream._types import Experiment, LifecycleStage, ViewType
@@ -108,19 +109,6 @@ def search_experiments(
         ),
         max_results,
     )
-
-
-def collect(page: Any, max_results: int | None, page_size: int = 1000) -> list[Any]:
-    """Return the results of all pages up to `max_results`; `page(size, token)` gives one."""
-    found: list[Any] = []
-    token = None
-    while max_results is None or len(found) < max_results:
-        results = page(page_size if max_results is None else min(page_size, max_results - len(found)), token)
-        found.extend(results)
-        token = results.token
-        if not token:
-            break
-    return found
 
 
 def delete_experiment(experiment_id: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from runstream import _fluent as fluent
 from runstream._client import Client
 from runstream._errors import InvalidParameter, RunstreamError
+from runstream._fluent_experiments import active_experiment
 from runstream._fluent_runs import run_id_or_active
 from runstream._operations import RunOperations
 from runstream._types import FileInfo
@@ -89,9 +90,8 @@ def load_table(
 
     `extra_columns`: `run_id`, or attributes of the run's info. Raises: NotFound when no run has the table.
     """
-    from runstream._fluent_search import load_tables
-
-    return load_tables(artifact_file, run_ids, extra_columns or [])
+    experiment_id, _ = active_experiment()
+    return fluent.client().load_table(str(experiment_id), artifact_file, run_ids, extra_columns)
 
 
 def get_artifact_uri(artifact_path: str | None = None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runstream import _fluent as fluent
+from runstream._calls import collect
 from runstream._config import resolve_tracking_uri
-from runstream._fluent_experiments import collect
 from runstream._types import ModelVersion, RegisteredModel
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from runstream import _fluent as fluent
+from runstream._calls import collect
 from runstream._content import need
-from runstream._errors import InvalidParameter, NotFound
-from runstream._fluent_experiments import active_experiment, collect, search_experiments
-from runstream._tables import Table, read_table
+from runstream._errors import InvalidParameter
+from runstream._fluent_experiments import active_experiment, search_experiments
 from runstream._types import MetricSeries, Run, ViewType
 
 MAX_RESULTS = 100_000
@@ -126,32 +124,3 @@ def to_frame(runs: list[Run]) -> Any:
         for key in dict.fromkeys(key for values in dicts for key in values):
             columns[f"{kind}.{key}"] = [values.get(key, absent) for values in dicts]
     return pandas.DataFrame(columns)
-
-
-def load_tables(artifact_file: str, run_ids: list[str] | None, extra_columns: list[str]) -> Any:
-    """Return the rows of a table of several runs as one DataFrame. Raises: NotFound when none has it."""
-    pandas = need("pandas", "load_table", "pandas")
-    if run_ids is None:
-        experiment_id, _ = active_experiment()
-        runs = search_runs([str(experiment_id)], output_format="list")
-    else:
-        runs = [get_run(run_id) for run_id in run_ids]
-    frames = []
-    for run in runs:
-        if (table := _table(run.info.run_id, artifact_file)) is None:
-            continue
-        frame = pandas.DataFrame(table.rows, columns=table.columns)
-        for name in extra_columns:
-            frame[name] = getattr(run.info, name)
-        frames.append(frame)
-    if not frames:
-        raise NotFound(f"no run has the table {artifact_file!r}")
-    return pandas.concat(frames, ignore_index=True)
-
-
-def _table(run_id: str, artifact_file: str) -> Table | None:
-    with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
-        try:
-            return read_table(Path(fluent.client().download_artifacts(run_id, artifact_file, folder)))
-        except NotFound:
-            return None
