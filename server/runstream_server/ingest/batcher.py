@@ -81,29 +81,36 @@ class Batcher:
 
     def try_put(self, work: Work) -> bool:
         """Queue a work unless the queue is full; return whether it did. Raises: Unavailable at the end."""
-        if self._held and self._held + work.size > self._limit:
+        if not self._fits(work):
             return False
         self._put(work)
         return True
 
     async def put(self, work: Work) -> None:
         """Queue a work, waiting for room. Raises: Unavailable when the writer ends."""
-        while self._waiting or (self._held and self._held + work.size > self._limit):
+        woken = not self._waiting
+        while not (woken and self._fits(work)):
             room = asyncio.get_running_loop().create_future()
             self._waiting.append(room)
             try:
                 await room
-            finally:
+            except asyncio.CancelledError:
                 if room in self._waiting:
                     self._waiting.remove(room)
-            if not self._held or self._held + work.size <= self._limit:
-                break
+                else:
+                    self._wake()  # the room was ours to take: leave it to the next one
+                raise
+            woken = True
         self._put(work)
         self._wake()
 
     def touch(self, session_id: str) -> None:
         """Note that a session is in use; written at most every HEARTBEAT_SECONDS."""
-        self._touched.add(session_id)
+        with self._ready:
+            self._touched.add(session_id)
+
+    def _fits(self, work: Work) -> bool:
+        return not self._held or self._held + work.size <= self._limit
 
     def _put(self, work: Work) -> None:
         if self._stopping.is_set():
@@ -123,8 +130,14 @@ class Batcher:
     def _deliver(self, answers: Sequence[Answer]) -> None:
         """Run in the event loop: account for works and tell their callers."""
         for work, outcome in answers:
+            if work.answered:
+                continue
+            work.answered = True
             self._held -= work.size
-            work.done(outcome)  # type: ignore[arg-type]
+            try:
+                work.done(outcome)  # type: ignore[arg-type]
+            except Exception:
+                logger.exception("an answer of the metric writer was not taken")
         self._wake()
 
     # The writer's thread.
@@ -132,8 +145,12 @@ class Batcher:
     def _run(self) -> None:
         try:
             while (group := self._take()) is not None:
-                self._process(group)
-                self._heartbeat()
+                try:
+                    self._process(group)
+                    self._heartbeat()
+                except Exception:  # the thread must live, and every caller must have an answer
+                    logger.exception("the metric writer failed on %d works", len(group))
+                    self._answer((work, _internal()) for work in group)
         finally:
             self._connection.close()
 
@@ -201,7 +218,7 @@ class Batcher:
             self._answer([(works[0], error)])
         else:
             logger.error("work of the metric writer failed", exc_info=error)
-            self._answer([(works[0], Internal("internal error; the server's log has the details"))])
+            self._answer([(works[0], _internal())])
 
     def _quick(self, works: list[Work]) -> list[Work]:
         """Commit a few unary points in one statement; return the works that need the general way."""
@@ -266,7 +283,8 @@ class Batcher:
     def _heartbeat(self) -> None:
         if not self._touched or time.monotonic() - self._touch_time < HEARTBEAT_SECONDS:
             return
-        touched, self._touched = self._touched, set()
+        with self._ready:
+            touched, self._touched = self._touched, set()
         self._touch_time = time.monotonic()
         try:
             self._db.write(sessions.touch, touched)
@@ -297,3 +315,7 @@ def _name(error: BaseException) -> str:
 
 def _away() -> Unavailable:
     return Unavailable("the database cannot be reached right now; retry in a moment")
+
+
+def _internal() -> Internal:
+    return Internal("internal error; the server's log has the details")

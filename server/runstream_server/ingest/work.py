@@ -112,7 +112,9 @@ class SessionWork:
     unsure: Outcome | None = None
     """Answer of an attempt whose COMMIT may or may not have happened."""
     cancelled: bool = False
-    """The caller is gone; only what does not matter any more may be dropped."""
+    """The caller is gone: what is not committed yet is dropped, and sent again if it matters."""
+    answered: bool = False
+    """`done` was called."""
 
     @property
     def run_ids(self) -> set[str]:
@@ -159,6 +161,8 @@ class UnaryWork:
     """Bytes held in the queue, roughly."""
     cancelled: bool = False
     """The caller is gone: what is not committed yet is dropped."""
+    answered: bool = False
+    """`done` was called."""
 
 
 Work = SessionWork | UnaryWork
