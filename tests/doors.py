@@ -128,16 +128,21 @@ class HttpDoor:
         if answer.status == 200:
             assert answer.headers["Content-Type"] == "application/proto"
             return GetMessageClass(method.output_type).FromString(body)
-        error = json.loads(body)
-        reason = error["error_code"]
-        codes = [row.grpc for row in TABLE.values() if (row.http, row.wire) == (answer.status, reason)]
-        code = codes[0] if codes else grpc.StatusCode.UNKNOWN
-        raise ApiError(code, answer.status, reason, error["message"], None)
+        raise error_of_http(answer.status, body)
+
+
+def error_of_http(status: int, body: bytes) -> ApiError:
+    """Return the ApiError for an answer that is not 200."""
+    error = json.loads(body)
+    reason = error["error_code"]
+    codes = [row.grpc for row in TABLE.values() if (row.http, row.wire) == (status, reason)]
+    code = codes[0] if codes else grpc.StatusCode.UNKNOWN
+    return ApiError(code, status, reason, error["message"], None)
 
 
 @contextmanager
 def open_door(name: str, server: RunningServer) -> Iterator[Door]:
-    """Open the `grpc` or `http` door of a server."""
+    """Open the `grpc`, `http` or `rest` door of a server."""
     if name == "grpc":
         with grpc.insecure_channel(server.grpc) as channel:
             yield GrpcDoor(channel)
@@ -145,6 +150,11 @@ def open_door(name: str, server: RunningServer) -> Iterator[Door]:
         url = urlsplit(server.http)
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=TIMEOUT)
         try:
-            yield HttpDoor(connection)
+            if name == "rest":
+                from tests.rest_door import RestDoor
+
+                yield RestDoor(connection)
+            else:
+                yield HttpDoor(connection)
         finally:
             connection.close()

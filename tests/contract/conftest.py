@@ -5,8 +5,8 @@ def test_an_experiment_has_an_id(call):
     assert created.experiment_id
 
 server      a real server of the module, in a thread: sqlite with a local folder, postgres with MinIO
-door        grpc | http
-call        sends <Rpc>Request to <Rpc> through the door; errors are ApiError on both
+door        grpc | http | rest
+call        sends <Rpc>Request to <Rpc> through the door; errors are ApiError on all
 experiment  id of a fresh experiment, so that tests share a server
 any_artifacts_server      the two other pairs as well, for tests of artifacts
 """
@@ -68,7 +68,7 @@ def any_artifacts_server(request, make_server):
     return make_server(request.param)
 
 
-@pytest.fixture(scope="module", params=["grpc", "http"])
+@pytest.fixture(scope="module", params=["grpc", "http", "rest"])
 def door(request, server) -> Iterator[Door]:
     """Yield one of the doors of `server`."""
     with open_door(request.param, server) as door:

@@ -1,0 +1,1 @@
+"""Calls that are made to MLflow and to us."""
