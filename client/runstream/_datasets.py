@@ -55,7 +55,9 @@ def _from_values(values: dict[str, Any]) -> Dataset:
 
 def _source_type(source: Any) -> str:
     kind = getattr(source, "_get_source_type", None)
-    return kind() if callable(kind) else "code" if source is None else "local"
+    if callable(kind):
+        return str(kind())
+    return "code" if source is None else "local"
 
 
 def _text(value: Any) -> str | None:

@@ -162,13 +162,13 @@ def log_inputs(
 ) -> None:
     """Record several datasets and models as inputs of the active run. Raises: as `log_input`."""
     given = datasets or []
-    contexts = contexts or [None] * len(given)
-    tags_list = tags_list or [None] * len(given)
-    if not len(given) == len(contexts) == len(tags_list):
+    uses = contexts or [None] * len(given)
+    marks = tags_list or [None] * len(given)
+    if not len(given) == len(uses) == len(marks):
         raise InvalidParameter("datasets, contexts and tags_list must have the same length")
     items = [
         dataset_input(dataset, context, tags)
-        for dataset, context, tags in zip(given, contexts, tags_list, strict=True)
+        for dataset, context, tags in zip(given, uses, marks, strict=True)
         if dataset is not None
     ]
     read = [model for model in models or [] if model is not None]

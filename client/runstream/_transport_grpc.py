@@ -137,12 +137,12 @@ def _details(error: grpc.Call) -> tuple[str, str | None, float | None]:
     """Return reason, field and seconds to wait from the google.rpc details of an error."""
     reason, field, retry_after = "", None, None
     for item in _status(error).details:
-        if item.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+        if item.TypeName() == "google.rpc.ErrorInfo":
             reason = error_details_pb2.ErrorInfo.FromString(item.value).reason
-        elif item.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+        elif item.TypeName() == "google.rpc.BadRequest":
             violations = error_details_pb2.BadRequest.FromString(item.value).field_violations
             field = violations[0].field if violations else None
-        elif item.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+        elif item.TypeName() == "google.rpc.RetryInfo":
             delay = error_details_pb2.RetryInfo.FromString(item.value).retry_delay
             retry_after = delay.seconds + delay.nanos / 1e9
     return reason, field, retry_after

@@ -101,6 +101,7 @@ def trainer(tmp_path, server, state, monkeypatch):
         "import signal; signal.pause()\n"
     )
     process = start(tmp_path / "train.py", code, env)
+    assert process.stdout
     run_id = process.stdout.readline().strip()
     assert process.stdout.readline().strip() == "logged"
     yield process, run_id

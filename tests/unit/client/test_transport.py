@@ -168,7 +168,9 @@ class Doors:
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
-    def handler(doors):
+    def handler(self):
+        doors = self
+
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
