@@ -200,6 +200,15 @@ def test_a_database_that_does_not_answer_is_waited_for_and_then_reported(tmp_pat
     assert "s3cret" not in said
 
 
+def test_a_database_that_refuses_is_not_waited_for(postgres_dsn, tmp_path) -> None:
+    assert "does not exist" in refused(tmp_path, "--backend-store-uri", f"{postgres_dsn}_nope")
+    user, _, rest = postgres_dsn.rpartition("@")
+    wrong = f"{user.rpartition(':')[0]}:s3cret@{rest}"
+    said = refused(tmp_path, "--backend-store-uri", wrong)
+    assert "password authentication failed" in said
+    assert "s3cret" not in said
+
+
 def test_a_server_that_waits_for_its_database_can_be_told_to_stop(tmp_path) -> None:
     uri = f"postgresql://u:p@127.0.0.1:{free_port()}/x"
     with closing(Process(*FREE, "--backend-store-uri", uri, cwd=tmp_path)) as running:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -59,13 +58,8 @@ def build(context: Context) -> list[Service]:
     return [
         _build(name, proto, context)
         for name, proto in SERVICES.items()
-        if (not context.settings.artifacts_only or name in ARTIFACTS_ONLY) and _is_there(proto)
+        if not context.settings.artifacts_only or name in ARTIFACTS_ONLY
     ]
-
-
-def _is_there(proto: str) -> bool:
-    # Until every service of the contract has its module.
-    return find_spec(f"{__name__}.{MODULES.get(proto, proto)}") is not None
 
 
 def _build(name: str, proto: str, context: Context) -> Service:

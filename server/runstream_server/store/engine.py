@@ -193,11 +193,29 @@ def _set_journal_mode(cursor: sqlite3.Cursor, path: str) -> None:
             time.sleep(random.uniform(0, 0.02))
 
 
+# The disk is full, gone or not readable now; other errors are those of a statement.
+_SQLITE_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+def _sqlite_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, -1 when the driver itself raised."""
+    return getattr(error, "sqlite_errorcode", -1) & 0xFF
+
+
 def lost_race(error: BaseException) -> bool:
     """Whether the transaction lost against another one and is worth running again."""
     cause = getattr(error, "orig", None)
-    if isinstance(cause, sqlite3.OperationalError):
-        return "locked" in str(cause) or "busy" in str(cause)
+    if isinstance(cause, sqlite3.Error):
+        return _sqlite_code(cause) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return getattr(cause, "sqlstate", None) in _LOST_RACE
 
 
@@ -211,6 +229,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, Unavailable) or lost_race(error) or is_disconnect(error):
         return True
     cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return _sqlite_code(cause) in _SQLITE_AWAY
     state = getattr(cause, "sqlstate", None) or ""
     # Class 08 connection, 53 resources, 57 operator intervention (shutdown), 58 system.
     return (

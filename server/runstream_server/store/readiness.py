@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 
@@ -19,6 +20,10 @@ logger = logging.getLogger("runstream.store")
 SPARE_CONNECTIONS = 10
 """Connections left for operators, migrations and the writers."""
 _PAUSE = 0.5
+# Waiting does not mend these; where the database speaks another language we wait all the same.
+_HOPELESS = re.compile(
+    r"FATAL:\s+(password authentication failed|(database|role) .* does not exist|no pg_hba)"
+)
 
 
 def open_store(
@@ -38,17 +43,27 @@ def open_store(
         try:
             schema.ensure(db, backend.shown)
             break
-        except Unavailable:
+        except Unavailable as error:
+            reason = _driver_says(error)
+            if _HOPELESS.search(reason):
+                raise StoreError(f"the database {backend.shown} refuses the connection: {reason}") from None
             left = deadline - time.monotonic()
             if left <= 0 or give_up.is_set():
                 raise Unavailable(
                     f"the database {backend.shown} did not answer for {settings.database_timeout:.0f} "
-                    "seconds; is it running, and are host, port, user and password right?"
+                    f"seconds; is it running, and are host and port right? {reason}"
                 ) from None
-            logger.warning("waiting for the database %s", backend.shown)
+            logger.warning("waiting for the database %s: %s", backend.shown, reason)
             give_up.wait(min(_PAUSE, left))
     if not db.is_sqlite:
         db.read(_check_postgresql, settings)
+
+
+def _driver_says(error: BaseException) -> str:
+    """Return the driver's last word, for whoever runs the server; it names no password."""
+    cause = getattr(error.__cause__, "orig", None) or error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
 
 
 def _check_postgresql(connection: sa.Connection, settings: Settings) -> None:

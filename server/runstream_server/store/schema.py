@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,6 @@ from alembic.script import ScriptDirectory
 
 from runstream_server.backend import StoreError
 from runstream_server.store.engine import Database
-from runstream_server.store.tables import metadata
 
 logger = logging.getLogger("runstream.store")
 
@@ -35,6 +35,8 @@ VERSION_TABLE = "runstream_schema"
 UPGRADE = "runstream db upgrade"
 # Any number that nobody else uses for advisory locks: the ASCII of "runstrea".
 _LOCK = 0x72756E7374726561
+
+_PARTITION = re.compile(r"(segments|chunks)_p\d\d")
 
 State = Literal["empty", "older", "current", "newer", "unknown", "foreign"]
 
@@ -157,4 +159,4 @@ def is_ours(_object: Any, name: str | None, kind: str, _reflected: bool, _other:
     """Whether Alembic compares an object: not the version table, nor the partitions of a table."""
     if kind != "table":
         return True
-    return name != VERSION_TABLE and (name in metadata.tables or "_p" not in (name or ""))
+    return name != VERSION_TABLE and not _PARTITION.fullmatch(name or "")

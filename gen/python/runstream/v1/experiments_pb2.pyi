@@ -129,7 +129,7 @@ class ExperimentTag(_message.Message):
     key: _builtins.str
     """Required. At most 250 characters."""
     value: _builtins.str
-    """Optional. At most 5,000 characters; may be empty."""
+    """Optional. At most 20,000 characters; may be empty."""
     def __init__(
         self,
         *,

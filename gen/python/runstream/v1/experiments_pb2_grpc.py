@@ -136,7 +136,7 @@ class ExperimentServiceServicer(object):
     def UpdateExperiment(self, request, context):
         """Renames an active experiment.
 
-        Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; INVALID_ARGUMENT
+        Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION
         when the experiment is deleted. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -153,7 +153,7 @@ class ExperimentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RestoreExperiment(self, request, context):
-        """Restores a deleted experiment together with its runs.
+        """Restores a deleted experiment together with the runs that were deleted with it.
 
         Codes: NOT_FOUND for an unknown or active experiment.
         """

@@ -64,7 +64,7 @@ class ExperimentServiceStub:
     UpdateExperiment: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.UpdateExperimentRequest, _experiments_pb2.UpdateExperimentResponse]
     """Renames an active experiment.
 
-    Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; INVALID_ARGUMENT
+    Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION
     when the experiment is deleted. Idempotent.
     """
     DeleteExperiment: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.DeleteExperimentRequest, _experiments_pb2.DeleteExperimentResponse]
@@ -73,7 +73,7 @@ class ExperimentServiceStub:
     Codes: NOT_FOUND for an unknown or already deleted experiment.
     """
     RestoreExperiment: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.RestoreExperimentRequest, _experiments_pb2.RestoreExperimentResponse]
-    """Restores a deleted experiment together with its runs.
+    """Restores a deleted experiment together with the runs that were deleted with it.
 
     Codes: NOT_FOUND for an unknown or active experiment.
     """
@@ -124,7 +124,7 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     UpdateExperiment: _aio.UnaryUnaryMultiCallable[_experiments_pb2.UpdateExperimentRequest, _experiments_pb2.UpdateExperimentResponse]  # type: ignore[assignment]
     """Renames an active experiment.
 
-    Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; INVALID_ARGUMENT
+    Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION
     when the experiment is deleted. Idempotent.
     """
     DeleteExperiment: _aio.UnaryUnaryMultiCallable[_experiments_pb2.DeleteExperimentRequest, _experiments_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
@@ -133,7 +133,7 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     Codes: NOT_FOUND for an unknown or already deleted experiment.
     """
     RestoreExperiment: _aio.UnaryUnaryMultiCallable[_experiments_pb2.RestoreExperimentRequest, _experiments_pb2.RestoreExperimentResponse]  # type: ignore[assignment]
-    """Restores a deleted experiment together with its runs.
+    """Restores a deleted experiment together with the runs that were deleted with it.
 
     Codes: NOT_FOUND for an unknown or active experiment.
     """
@@ -211,7 +211,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_experiments_pb2.UpdateExperimentResponse, _abc.Awaitable[_experiments_pb2.UpdateExperimentResponse]]:
         """Renames an active experiment.
 
-        Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; INVALID_ARGUMENT
+        Codes: NOT_FOUND; ALREADY_EXISTS when the name is taken; FAILED_PRECONDITION
         when the experiment is deleted. Idempotent.
         """
 
@@ -232,7 +232,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiments_pb2.RestoreExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiments_pb2.RestoreExperimentResponse, _abc.Awaitable[_experiments_pb2.RestoreExperimentResponse]]:
-        """Restores a deleted experiment together with its runs.
+        """Restores a deleted experiment together with the runs that were deleted with it.
 
         Codes: NOT_FOUND for an unknown or active experiment.
         """
