@@ -204,3 +204,15 @@ def test_a_server_that_is_away_costs_one_warning_and_the_training_goes_on(script
     assert "cannot reach" in done.stderr
     assert "is journaled and delivered when there is a server" in done.stderr
     assert "runstream sync" in done.stderr
+
+
+def test_a_script_takes_a_postgresql_uri(script, postgres, rs):
+    uri = postgres.create_database()
+    code = (
+        "import runstream as rs\n"
+        "with rs.start_run() as run:\n"
+        "    rs.log_metric('m', 2.5)\n"
+        "    rs.log_text('x', 'a.txt')\n"
+        "print(rs.get_run(run.info.run_id).data.metrics, rs.artifacts.load_text(f'runs:/{run.info.run_id}/a.txt'))\n"
+    )
+    assert script(code, RUNSTREAM_TRACKING_URI=uri) == "{'m': 2.5} x"
