@@ -213,6 +213,7 @@ def test_a_script_takes_a_postgresql_uri(script, postgres, rs):
         "with rs.start_run() as run:\n"
         "    rs.log_metric('m', 2.5)\n"
         "    rs.log_text('x', 'a.txt')\n"
-        "print(rs.get_run(run.info.run_id).data.metrics, rs.artifacts.load_text(f'runs:/{run.info.run_id}/a.txt'))\n"
+        "text = rs.artifacts.load_text(f'runs:/{run.info.run_id}/a.txt')\n"
+        "print(rs.get_run(run.info.run_id).data.metrics, text)\n"
     )
     assert script(code, RUNSTREAM_TRACKING_URI=uri) == "{'m': 2.5} x"
