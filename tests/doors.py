@@ -87,7 +87,7 @@ class GrpcDoor:
         method = methods()[request.DESCRIPTOR.full_name]
         call: Any = self.channel.unary_unary(
             path_of(method),
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=type(request).SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         try:

@@ -8,14 +8,11 @@ Settings.from_args  what the command line and the embedded server call
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
-
-logger = logging.getLogger("runstream.config")
 
 DEFAULT_FOLDER = "./runstream-data"
 MIB = 1 << 20
@@ -222,34 +219,6 @@ def _rows() -> tuple[Setting, ...]:
 SETTINGS = _rows()
 """All settings in the order of the documentation."""
 
-CLIENT_VARIABLES = frozenset(
-    f"RUNSTREAM_{name}"
-    for name in [
-        "TRACKING_URI",
-        "REGISTRY_URI",
-        "OFFLINE",
-        "STATE_DIR",
-        "SENDER",
-        "TIMEOUT",
-        "START_TIMEOUT",
-        "EXIT_TIMEOUT",
-        "SPOOL_LIMIT",
-        "JOURNAL_LIMIT",
-        "SENDER_LINGER",
-        "CACHE",
-        "RANK",
-        "CA_FILE",
-        "CLIENT_CERT_FILE",
-        "TRACKING_TOKEN",
-        "TRACKING_USERNAME",
-        "TRACKING_PASSWORD",
-        "EXPERIMENT_NAME",
-        "EXPERIMENT_ID",
-        "RUN_ID",
-    ]
-)
-"""Variables of the client, which a server finds in the same environment and does not warn about."""
-
 # A Kubernetes service named runstream (or runstream-grpc) puts these into every container beside it.
 _KUBERNETES = re.compile(
     r"RUNSTREAM(_\w+)?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
@@ -260,25 +229,6 @@ _LINK = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 def injected(variable: str, text: str) -> bool:
     """Whether Kubernetes put this variable there, as RUNSTREAM_PORT=tcp://10.0.0.1:5000."""
     return bool(_KUBERNETES.fullmatch(variable) or (variable.endswith("_PORT") and _LINK.match(text)))
-
-
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the RUNSTREAM_* variables that mean nothing to a server or a client, in order."""
-    known = {variable for row in SETTINGS for variable in row.variables} | CLIENT_VARIABLES
-    return sorted(
-        name
-        for name, text in environ.items()
-        if name.startswith("RUNSTREAM_")
-        and name not in known
-        and not name.startswith("RUNSTREAM_TEST_")
-        and not injected(name, text)
-    )
-
-
-def warn_of_unknown_variables(environ: Mapping[str, str] | None = None) -> None:
-    """Log a warning for every RUNSTREAM_* variable that nothing reads: a typing mistake is not silent."""
-    for name in unknown_variables(os.environ if environ is None else environ):
-        logger.warning("%s is not a setting and is ignored; docs/settings.md lists them", name)
 
 
 def is_loopback(host: str) -> bool:

@@ -48,8 +48,9 @@ def seen_by_caller(error: Exception, method: str) -> ServerError:
 
 async def in_time(work: Awaitable[Any], seconds: float, method: str) -> Any:
     """Return what `work` returns. Raises: DeadlineExceeded after `seconds`; what `work` raises."""
+    deadline = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as deadline:
+        async with deadline:
             return await work
     except TimeoutError:
         if not deadline.expired():

@@ -13,7 +13,8 @@ from runstream._commands.output import fail
 from runstream_server import logs
 from runstream_server.artifacts.locations import LocationError
 from runstream_server.backend import StoreError
-from runstream_server.config import SETTINGS, Setting, SettingError, Settings, warn_of_unknown_variables
+from runstream_server.config import SETTINGS, Setting, SettingError, Settings
+from runstream_server.environment import warn_of_unknown_variables
 from runstream_server.errors import ServerError
 
 app = typer.Typer(

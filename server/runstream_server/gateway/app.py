@@ -52,6 +52,7 @@ class Backdoor(Protocol):
     @property
     def methods(self) -> Mapping[str, MethodDescriptor]:
         """Unary RPCs by full name, e.g. `/runstream.v1.RunService/GetRun`."""
+        ...
 
     async def invoke(
         self,
@@ -62,6 +63,7 @@ class Backdoor(Protocol):
         metadata: Mapping[str, str] | None = None,
     ) -> Message:
         """Run a unary RPC. Raises: ServerError."""
+        ...
 
 
 class HttpDoor:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.store.filesystem import on_network
@@ -161,7 +161,7 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_TIMEOUT_MS / 1000},
     )
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see below
         cursor = connection.cursor()
@@ -171,7 +171,7 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL; ILIKE lowers both sides
         cursor.close()
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         mode = connection.get_execution_options().get("runstream_mode", "IMMEDIATE")
         connection.exec_driver_sql(f"BEGIN {mode}")

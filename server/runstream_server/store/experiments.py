@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from runstream.v1 import experiments_pb2
 from runstream_server.artifacts.locations import LocationSettings, experiment_location
@@ -150,7 +151,7 @@ def _rename(connection: sa.Connection, experiment: int, new_name: str) -> None:
     try:
         with connection.begin_nested():
             _change(connection, experiment, name=new_name, last_update_time=now_ms())
-    except sa.exc.IntegrityError:
+    except exc.IntegrityError:
         raise _taken(connection, new_name, "new_name") from None
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import exc
 
 from runstream_server.backend import StoreError, resolve_backend
 from runstream_server.store import schema
@@ -40,7 +41,7 @@ def test_the_newest_revision_equals_the_tables(db) -> None:
     assert schema.upgrade(db) == (None, schema.head())
     with db.engine.connect() as connection, warnings.catch_warnings():
         # SQLite cannot reflect indexes on expressions; the next test compares them as text.
-        warnings.filterwarnings("ignore", "Skipped unsupported reflection", sa.exc.SAWarning)
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection", exc.SAWarning)
         warnings.filterwarnings("ignore", "autogenerate skipping .* expression-based index", UserWarning)
         # SQLite reports identities as defaults; there, too, the next test compares the text.
         options = {"include_object": schema.is_ours, "compare_server_default": not db.is_sqlite}

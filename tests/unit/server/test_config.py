@@ -2,14 +2,8 @@
 
 import pytest
 
-from runstream_server.config import (
-    CLIENT_VARIABLES,
-    SETTINGS,
-    SettingError,
-    Settings,
-    is_loopback,
-    unknown_variables,
-)
+from runstream_server.config import SETTINGS, SettingError, Settings, is_loopback
+from runstream_server.environment import CLIENT_VARIABLES, unknown_variables
 
 
 def test_defaults_serve_an_embedded_store_on_loopback() -> None:
