@@ -101,7 +101,8 @@ class Owners:
             root = f"{PROXIED}:/{'/'.join(parts[: index + 1])}"
             found = self._named(parts[index - 1])
             if found and found.artifact_uri == root:
-                return found, ArtifactPath(parts[index + 1 :])
+                # Read anew: what is harmless inside a location, such as a drive letter, may begin a path.
+                return found, ArtifactPath.parse_folder("/".join(parts[index + 1 :]))
         raise NotFound(f"No run keeps its artifacts at {shorten(str(location))}", field="path")
 
     def _named(self, name: str) -> RunKey | ModelRoot | None:
