@@ -79,7 +79,9 @@ class Journal:
         """
         hidden = journals / f".{session_id}"
         hidden.mkdir(mode=0o700)
-        (hidden / META).write_text(json.dumps({**meta, "format": slots.FORMAT, "session_id": session_id}))
+        descriptor = os.open(hidden / META, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w") as file:
+            json.dump({**meta, "format": slots.FORMAT, "session_id": session_id}, file)
         OWN.add(session_id)
         lock = try_lock(hidden / LOCK)
         assert lock is not None  # nobody else knows the folder

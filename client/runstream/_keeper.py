@@ -14,7 +14,7 @@ from runstream._state import StateFolder
 if TYPE_CHECKING:
     from runstream._config import Config
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.2, 30.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 
 
 class Keeper:

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from runstream._state import StateFolder, try_lock
 
@@ -30,8 +30,16 @@ LOG_BYTES = 1 << 20
 def main() -> None:
     """Fork the sender off the process that asked for it, before anything with threads is imported."""
     folder = StateFolder(Path(sys.argv[1]), sys.argv[2])
+    told, tells = os.pipe()
     if os.fork():
+        os.close(tells)
+        os.read(told, 1)  # until the child has its lock: from then on a free lock says that it died
         os._exit(0)
+    os.close(told)
+    lock = try_lock(folder.path / f"{folder.sender_name}.lock")
+    os.close(tells)
+    if lock is None:
+        os._exit(0)  # another one was quicker
     logging.basicConfig(
         level=os.environ.get("RUNSTREAM_SENDER_LOG", "INFO").upper(),
         format="%(asctime)s %(process)d %(levelname)s %(message)s",
@@ -40,23 +48,14 @@ def main() -> None:
     if log.stat().st_size > LOG_BYTES:
         os.truncate(log, 0)
     try:
-        _serve(folder)
+        from runstream._sender_core import SenderProcess
+
+        SenderProcess(folder).run()
     except BaseException:
         logging.getLogger("runstream.sender").exception("the sender ends")
-        raise
     finally:
         logging.shutdown()
         os._exit(0)  # no thread of gRPC may hold the process back
-
-
-def _serve(folder: StateFolder) -> None:
-    lock = try_lock(folder.path / f"{folder.sender_name}.lock")
-    if lock is None:
-        return  # another one was quicker
-    from runstream._sender_core import SenderProcess
-
-    SenderProcess(folder).run()
-    os.close(lock)
 
 
 class ThreadSender:
@@ -65,7 +64,7 @@ class ThreadSender:
     It loads grpc here, so a child forked from this process cannot deliver; its journal waits for a sync.
     """
 
-    _running: dict[tuple[int, str], ThreadSender] = {}
+    _running: ClassVar[dict[tuple[int, str], ThreadSender]] = {}
 
     def __init__(self, config: Config, folder: StateFolder) -> None:
         from runstream._sender_core import SenderCore

@@ -90,7 +90,11 @@ class SenderCore:
         self._handle_events(_CALM if calm else _BUSY)
         now = time.monotonic()
         if now >= self._find_at:
-            self._find()
+            try:
+                self._find()
+            except FileNotFoundError:
+                logger.warning("the state folder %s is gone", self._folder.path)
+                self._stopping.set()
             self._find_at = now + FIND_EVERY
         for delivery in list(self._deliveries.values()):
             try:

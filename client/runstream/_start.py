@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 20.0
 _POLL = 0.02
+_TRIES = 5  # a sender may be killed while it starts
 _starting = threading.Lock()
 
 
@@ -54,12 +55,12 @@ def start_sender(config: Config, folder: StateFolder, timeout: float = START_TIM
 
 
 def _start_locked(config: Config, folder: StateFolder, link: SocketLink, deadline: float) -> SocketLink:
-    spawned = False
+    left = _TRIES
     while not _greet(link, config):
-        if not spawned and (lock := try_lock(folder.path / f"{folder.sender_name}.lock")) is not None:
+        if left and (lock := try_lock(folder.path / f"{folder.sender_name}.lock")) is not None:
             os.close(lock)
             _spawn(folder)
-            spawned = True
+            left -= 1
         if time.monotonic() > deadline:
             raise Unavailable(f"the sender did not start; see {folder.path / folder.sender_name}.log")
         time.sleep(_POLL)
@@ -117,7 +118,7 @@ def _spawn(folder: StateFolder) -> None:
         0o600,
     )
     try:
-        subprocess.run(
+        done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -127,8 +128,9 @@ def _spawn(folder: StateFolder) -> None:
             close_fds=True,
             start_new_session=True,
             timeout=START_TIMEOUT,
-            check=True,
         )
+        if done.returncode > 0:  # below 0: somebody killed it; the caller tries again
+            raise OSError(f"exit code {done.returncode}; see {folder.path / folder.sender_name}.log")
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(
             f"the sender could not be started: {error}; or set RUNSTREAM_SENDER=thread"
@@ -138,7 +140,7 @@ def _spawn(folder: StateFolder) -> None:
 
 
 def start_thread(config: Config, folder: StateFolder) -> Link:
-    """Return a link to a sender in a thread of this process. It loads grpc here, and ends with the process."""
+    """Return a link to a sender in a thread of this process; it loads grpc here."""
     from runstream._sender import ThreadSender
 
     return ThreadSender.of(config, folder)
