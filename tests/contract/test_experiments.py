@@ -5,7 +5,7 @@ import pytest
 
 from runstream.v1 import experiments_pb2 as pb
 from runstream.v1 import runs_pb2
-from tests.doors import ApiError
+from tests.doors import ApiError, open_door
 from tests.names import unique
 
 
@@ -80,6 +80,17 @@ def test_locations_outside_the_allow_list_are_refused(call, location):
         call(pb.CreateExperimentRequest(name=unique("outside"), artifact_location=location))
     assert caught.value.http == 400
     assert caught.value.field in (None, "artifact_location")
+
+
+@pytest.mark.parametrize("door", ["grpc", "http"])
+def test_locations_inside_the_allow_list_are_kept_and_runs_lie_below_them(make_server, door, tmp_path):
+    server = make_server("sqlite-local", allowed_artifact_stores=(str(tmp_path), "s3://team"))
+    with open_door(door, server) as opened:
+        for location in (f"{tmp_path}/digits", "s3://team/digits"):
+            created = opened.call(pb.CreateExperimentRequest(name=unique("x"), artifact_location=location))
+            assert get(opened.call, created.experiment_id).artifact_location == location
+            run = opened.call(runs_pb2.CreateRunRequest(experiment_id=created.experiment_id)).run.info
+            assert run.artifact_uri == f"{location}/{run.run_id}/artifacts"
 
 
 @pytest.mark.parametrize(

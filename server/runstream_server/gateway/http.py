@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runstream_server.backend import StoreError
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time-out of common load balancers, so that they close first."""
+HEAD_SECONDS = 30.0
+"""Longest time for the head of a request to arrive."""
+MAX_HEAD_BYTES = 128 * 1024
+"""Longest head of a request."""
 
 
 class HttpServer:
@@ -24,7 +29,7 @@ class HttpServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -47,6 +52,47 @@ class HttpServer:
         if self._task:
             await self._task
         self._listener.close()
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol, which by itself waits for ever for a head of any length."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._timer:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._end_head()
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def _begin_head(self) -> None:
+        self._end_head()
+        self._head_bytes = 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _end_head(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Uvicorn(uvicorn.Server):

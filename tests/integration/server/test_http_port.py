@@ -1,5 +1,6 @@
 """The HTTP port as plain HTTP: what is where, and what bad requests get."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -10,6 +11,7 @@ import pytest
 from runstream.v1 import experiments_pb2, server_pb2
 from runstream_server import __version__
 from runstream_server.gateway import app as gateway
+from runstream_server.gateway import http as gateway_http
 from tests.in_process import running_server
 
 GET_EXPERIMENT = "/runstream.v1.ExperimentService/GetExperiment"
@@ -130,6 +132,34 @@ def test_a_body_that_stops_coming_does_not_hold_the_connection(server, monkeypat
         head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_head_that_does_not_end_in_time_ends_the_connection(server, monkeypatch) -> None:
+    monkeypatch.setattr(gateway_http, "HEAD_SECONDS", 0.05)
+    url = urlsplit(server.http)
+    for start in (b"", b"GET /health HTTP/1.1\r\nX: "):
+        with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+            connection.sendall(start)
+            assert connection.recv(100) == b""
+
+
+def test_a_head_without_end_ends_the_connection(server) -> None:
+    url = urlsplit(server.http)
+    for line in (b"X: y\r\n", b"x"):
+        with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b"GET /health HTTP/1.1\r\nA: ")
+                for _ in range(300):
+                    connection.sendall(line * (1024 // len(line)))
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(100) == b""
+
+
+def test_a_slow_body_and_a_kept_connection_are_not_heads(ask, monkeypatch) -> None:
+    monkeypatch.setattr(gateway_http, "HEAD_SECONDS", 0.05)
+    body = experiments_pb2.GetExperimentRequest(experiment_id="0").SerializeToString()
+    for _ in range(3):
+        assert ask("POST", GET_EXPERIMENT, body, PROTO)[0] == 200
 
 
 def test_the_callers_time_is_kept(ask, server, monkeypatch) -> None:
