@@ -98,7 +98,7 @@ def to_float(key: str, value: Any) -> float:
 
 
 def check_int64(value: Any, what: str, key: str, least: int = INT64_MIN) -> int:
-    """Return a step or timestamp (`what`) as an int of 64 bits, not below `least`. Raises: InvalidParameter."""
+    """Return a step or timestamp (`what`) as an int64 of at least `least`. Raises: InvalidParameter."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -1,7 +1,7 @@
 """The training process's end of the sender's Unix socket. No gRPC library is loaded here.
 
-A frame is a little-endian uint32 length and one message: ControlRequest up, ControlResponse down. A connection
-carries one call at a time; a caller takes an idle connection or opens another.
+A frame is a little-endian uint32 length and one message: ControlRequest up, ControlResponse down. A
+connection carries one call at a time; a caller takes an idle connection or opens another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Link(Protocol):
     """Carries calls to a sender: over a socket, or straight to a thread of this process."""
 
     def call(self, request: ControlRequest, timeout: float) -> ControlResponse:
-        """Return the answer. Raises: Unavailable without a sender; DeadlineExceeded without an answer in time."""
+        """Return the answer. Raises: Unavailable without a sender; DeadlineExceeded."""
         ...
 
     def close(self) -> None:

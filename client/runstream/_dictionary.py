@@ -1,9 +1,9 @@
 """The dictionary of a journal: what its run and series numbers mean, and how its runs begin.
 
 An append-only file beside the segments, one entry a line: eight hexadecimal digits of CRC-32, a space, JSON.
-An entry is written before the first slot that uses its number. It outlives segments, so that these can be
-deleted one by one, and no segment has to carry a copy: with 10,000 series a copy would hold up one log call
-in 65,536 for some 40 ms.
+An entry is written before the first slot that uses its number. The file outlives the segments, so that these
+can be deleted one by one without each beginning with a copy. Measured: with 10,000 series a copy takes 640 kB
+and holds up one log call in 65,536 for 11 ms; with 100,000 series ten times that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class DictionaryWriter:
 
 
 def _line(entry: RunEntry | SeriesEntry) -> bytes:
-    body = {name: value for name, value in asdict(entry).items() if value is not None and value != {}}
+    body = {name: value for name, value in vars(entry).items() if value is not None and value != {}}
     text = json.dumps(body, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 

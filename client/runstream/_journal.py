@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from runstream import _slots as slots
 from runstream._checks import to_float
@@ -35,7 +35,14 @@ _RETRY_SPACE = 1.0  # seconds between attempts to go on after the disk was full
 _MASK = SEGMENT_SLOTS - 1
 logger = logging.getLogger("runstream.journal")
 
-LogMetric = Callable[[str, str, float, int | None, int | None], None]
+
+class LogMetric(Protocol):
+    """The log call for points; timestamp in ms, default now."""
+
+    def __call__(
+        self, run_id: str, key: str, value: float, step: int | None = 0, timestamp: int | None = None
+    ) -> None:
+        """Journal a point."""
 
 
 class Full(Exception):
@@ -140,7 +147,7 @@ class Journal:
         slot = slots.POINT_SLOT.pack(step, timestamp, value, series, slots.POINT)
         try:
             if sequence < 0:
-                for sequence in self.counter:  # noqa: B020
+                for sequence in self.counter:  # noqa: B007
                     break
             self._store(sequence, slot)
         except BaseException:
@@ -332,9 +339,9 @@ class Journal:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "The journal %s cannot grow: %s. Log calls go on; those that find no room are counted and lost. "
-                "Free disk space, set RUNSTREAM_STATE_DIR to a larger disk, or raise RUNSTREAM_JOURNAL_LIMIT; "
-                "a reachable server frees delivered parts by itself.",
+                "The journal %s cannot grow: %s. Log calls go on; those that find no room are counted and "
+                "lost. Free disk space, set RUNSTREAM_STATE_DIR to a larger disk, or raise "
+                "RUNSTREAM_JOURNAL_LIMIT; what is delivered makes room by itself.",
                 self.folder,
                 why,
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runstream._control import Link, SocketLink
-from runstream._errors import RunstreamError
+from runstream._errors import RunstreamError, Unavailable
 from runstream._start import start_sender, start_thread
 from runstream._state import StateFolder
 
@@ -35,7 +35,7 @@ class Keeper:
         """See to it, from now on and in the background, that a sender runs."""
         with self._lock:
             if self._config.sender == "thread":
-                self._thread_link = start_thread(self._config, self._folder)
+                self._thread_link = self._thread_link or start_thread(self._config, self._folder)
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="runstream-keeper", daemon=True)
                 self._thread.start()
@@ -44,7 +44,8 @@ class Keeper:
         """Return a link to a sender that runs. Raises: Unavailable when none can be started."""
         if self._config.sender == "thread":
             self.watch()
-            assert self._thread_link is not None
+            if self._thread_link is None:
+                raise Unavailable("a sender thread cannot run in a forked child; its parent's delivers")
             return self._thread_link
         if not self._watched.is_set():
             start_sender(self._config, self._folder).close()

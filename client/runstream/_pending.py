@@ -71,10 +71,11 @@ class Pending:
         """Return what is pending, where, why, and how to deliver it, for people."""
         uploads = f" and {self.uploads} files" if self.uploads else ""
         why = f" ({self.error})" if self.error else ""
-        kept = "" if config.offline else "a sender goes on trying. "
+        kept = "" if config.offline else "; a sender goes on trying"
         return (
-            f"{self.records} journal slots{uploads} are not delivered yet{why}. They are kept in {self.journal}; "
-            f"{kept}To deliver them: runstream sync --tracking-uri {redacted(config.tracking_uri)}"
+            f"{self.records} journal slots{uploads} are not delivered yet{why}. They are kept in "
+            f"{self.journal}{kept}. To deliver them: "
+            f"runstream sync --tracking-uri {redacted(config.tracking_uri)}"
         )
 
 

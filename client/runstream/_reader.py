@@ -66,7 +66,7 @@ class JournalReader:
     def cut(self, first: int, limit: int, *, dead: bool) -> Cut | None:
         """Return the range from `first` on, of some `limit` slots, or None when nothing is complete there.
 
-        A live writer's unfinished slot ends the range; a dead one's (`dead`) holds nothing and is passed over.
+        A live writer's unfinished slot ends the range; a dead one's (`dead`) is passed over.
         A range ends with a segment, and never within a record.
         """
         array = self._from(first)
@@ -92,7 +92,9 @@ class JournalReader:
         """Return the sequence after the last slot a dead writer has written, at least `first`."""
         for index in reversed(segment_indices(self._folder)):
             array = self._segment(index)
-            written = np.flatnonzero(array["marker"]) if array is not None else ()
+            if array is None:
+                continue
+            written = np.flatnonzero(array["marker"])
             if len(written):
                 return max(first, (index << SEGMENT_SHIFT) + int(written[-1]) + 1)
         return first
@@ -117,7 +119,7 @@ class JournalReader:
         return None if array is None else array[first & (SEGMENT_SLOTS - 1) :]
 
     def _gap(self, first: int) -> Cut | None:
-        """Pass over segments that were never made: the disk was full. Later ones say that they never will be."""
+        """Pass over segments that were never made, for the disk was full; later ones tell."""
         later = [index for index in segment_indices(self._folder) if index > first >> SEGMENT_SHIFT]
         if not later:
             return None
@@ -152,7 +154,7 @@ class JournalReader:
         return Cut(first, max(count, covered), points, records, corrupt)
 
     def _whole(self, sequence: int, dead: bool) -> bytes | None:
-        """Return all slots of a record, over the end of its segment if need be; None while it is not whole."""
+        """Return all slots of a record, also past the end of its segment; None while it is not whole."""
         head = self._bytes(sequence, 1)
         count = slots.slots_for(slots.head_length(head)) if head else 0
         if count > SEGMENT_SLOTS:

@@ -61,7 +61,7 @@ def main() -> None:
 class ThreadSender:
     """A sender in a thread of the process that logs, for places that forbid other processes.
 
-    It loads grpc here, so a child forked from this process cannot deliver; its journal waits for a sync.
+    It loads grpc here, so that a forked child can have none; this one delivers the child's journal, too.
     """
 
     _running: ClassVar[dict[tuple[int, str], ThreadSender]] = {}

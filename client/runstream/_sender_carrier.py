@@ -29,7 +29,7 @@ _CALL_TIMEOUT = 30.0
 
 
 class Carrier(Protocol):
-    """A connection that carries frames of many sessions. Calls return at once; callbacks come from threads."""
+    """A connection for frames of many sessions. Calls return at once; callbacks come from threads."""
 
     remembers: bool
     """Whether the server keeps a session's dictionary from one batch to the next."""

@@ -36,6 +36,7 @@ MAX_UNDER_WAY = 64
 """Batches of all sessions that may be under way."""
 DRAIN_SECONDS = 5.0
 HELLO_SECONDS = 30.0
+SILENCE_SECONDS = 60.0
 _BUSY, _CALM = 0.02, 0.1  # seconds between looks at the journals
 _CALM_AFTER = 3.0
 
@@ -64,7 +65,7 @@ class SenderCore:
         self._ignored: set[str] = set()
         self._waiters: list[Waiter] = []
         self._find_at = self._heartbeat_at = self._paused_until = 0.0
-        self._active_at = time.monotonic()
+        self._active_at = self._heard_at = time.monotonic()
         self._stopping = threading.Event()
         self.upstream = Upstream(config, folder.socket("e"), self._post)
         self._uploader = Uploader(
@@ -100,7 +101,11 @@ class SenderCore:
             try:
                 self._work(delivery, now)
             except OSError as error:
-                logger.warning("journal %s: %s", delivery.session_id, error)
+                delivery.hold(f"the journal's files cannot be used: {error}")
+            except Exception as error:
+                logger.exception("journal %s", delivery.session_id)
+                delivery.hold(f"the sender failed: {error!r}")
+        self._check_silence(now)
         if now >= self._heartbeat_at:
             self._heartbeats()
             self._heartbeat_at = now + HEARTBEAT_EVERY
@@ -162,7 +167,10 @@ class SenderCore:
         try:
             event = self._events.get(timeout=pause)
             while True:
-                self._on(*event)
+                try:
+                    self._on(*event)
+                except OSError as error:
+                    logger.error("%s is not written down: %s: %s", event[0], error, event[1])
                 event = self._events.get_nowait()
         except queue.Empty:
             pass
@@ -175,6 +183,7 @@ class SenderCore:
             for delivery in self._deliveries.values():
                 delivery.disconnected()
         elif name == "answer":
+            self._heard_at = time.monotonic()
             self.upstream.on_answer()
             self._on_answer(payload)
         elif name == "uploaded":
@@ -184,7 +193,7 @@ class SenderCore:
             self._find_at = 0.0
         elif name == "reached":
             self.upstream.on_answer()
-        elif name == "unreached":
+        elif name == "unreached" and self.upstream.carrier is None:
             self.upstream.note(payload)
 
     def _on_answer(self, frame: metrics_pb2.StreamMetricsResponse) -> None:
@@ -204,6 +213,8 @@ class SenderCore:
             delivery.on_ack(message.next_sequence)
         elif message.field == "session_id":
             delivery.error = message.message
+        elif message.field == "declarations":
+            delivery.hold(message.message)
         else:
             delivery.on_refused(message)
 
@@ -221,6 +232,10 @@ class SenderCore:
                 delivery = Delivery.take(folder)
             except FileNotFoundError:
                 continue  # just finished by another sender
+            except OSError as error:
+                logger.warning("journal %s cannot be read: %s", folder.name, error)
+                self._ignored.add(folder.name)
+                continue
             if delivery is not None:
                 self._deliveries[folder.name] = delivery
 
@@ -281,6 +296,16 @@ class SenderCore:
         delivery.tidy()
         delivery.release()
 
+    def _check_silence(self, now: float) -> None:
+        """Give a connection up that owes an answer for too long: its other end may be gone without a word."""
+        carrier = self.upstream.carrier
+        owes = any(item.in_flight or (item.asked and not item.opened) for item in self._deliveries.values())
+        if carrier is None or not owes:
+            self._heard_at = now
+        elif now - self._heard_at > SILENCE_SECONDS:
+            carrier.end()
+            self._on("broken", Unavailable(f"the server did not answer for {SILENCE_SECONDS:.0f} s"))
+
     def _heartbeats(self) -> None:
         carrier = self.upstream.carrier
         for delivery in self._deliveries.values():
@@ -311,7 +336,10 @@ class SenderCore:
             return True
         if delivery is not None:
             return delivery.acknowledged >= waiter.sequence or bool(delivery.error)
-        return bool(waiter.session_id) and not (self._folder.journals / waiter.session_id).exists()
+        if not waiter.session_id:
+            return False
+        folder = self._folder.journals / waiter.session_id
+        return not folder.exists() or Ack.read(folder).sequence >= waiter.sequence
 
     def _state(self, waiter: Waiter, delivery: Delivery | None) -> SenderState:
         state = self._own_state()
@@ -366,7 +394,7 @@ class SenderProcess:
         except queue.Empty:
             return
         finally:
-            # First out of reach, then done: whoever comes now starts another sender, which waits for our lock.
+            # First out of reach, then done: who comes now starts another sender, which needs our lock.
             control.close()
         core.close()
 

@@ -1,4 +1,4 @@
-"""Delivering one journal: what was sent, what is acknowledged, what waits. Belongs to the sender's main thread.
+"""Delivering one journal: what was sent, is acknowledged, waits. Belongs to the sender's main thread.
 
 scanned      everything before it was looked at once: uploads registered, statuses noted
 position     next slot to send; goes back to the watermark when the connection is new
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,7 @@ DONE = "done"
 _ACK_EVERY = 0.5
 _CLOSED = -1  # key among the statuses: the journal is complete
 _LOOK_EVERY = 0.5
+_HOLD_SECONDS = 30.0
 
 
 @dataclass
@@ -58,7 +61,9 @@ class Delivery:
     asked: bool = False
     """Open was sent on this connection."""
     error: str = ""
-    """Why this journal cannot be delivered at all; empty when it can."""
+    """Why this journal cannot be delivered now; empty when it can."""
+    retry_at: float = math.inf
+    """When to try again in spite of the error."""
     watermark: int = 0
     position: int = 0
     scanned: int = 0
@@ -97,7 +102,7 @@ class Delivery:
 
     @property
     def finished(self) -> bool:
-        """Return whether the writer is gone and all is delivered; a journal that names no run holds nothing."""
+        """Return whether the writer is gone and all is delivered; what names no run holds nothing."""
         if not self.dead or self.error:
             return False
         return not self.names.runs or (_CLOSED in self.statuses and self.acknowledged >= self._end)
@@ -126,7 +131,7 @@ class Delivery:
         """Go on from where the server stands."""
         if next_sequence < self.acknowledged and next_sequence < self._oldest():
             self.error = (
-                f"the server has this session only up to {next_sequence}, and what follows was acknowledged and "
+                f"the server has this session only up to {next_sequence}; what follows was acknowledged and "
                 "deleted here: was its database restored from a backup?"
             )
             return
@@ -134,6 +139,12 @@ class Delivery:
         self.in_flight.clear()
         self.watermark = next_sequence
         self.position = min(next_sequence, self.scanned)
+
+    def hold(self, why: str, seconds: float = _HOLD_SECONDS) -> None:
+        """Send nothing more for a while: the server cannot take what comes next, and nothing may get lost."""
+        if self.error != why:
+            logger.warning("session %s waits: %s", self.session_id, why)
+        self.error, self.retry_at = why, time.monotonic() + seconds
 
     def on_ack(self, next_sequence: int) -> None:
         """Note what is committed."""
@@ -196,6 +207,9 @@ class Delivery:
 
     def look(self, now: float) -> None:
         """See whether the writer is gone; end its runs if it left without a word."""
+        if now >= self.retry_at:
+            self.error, self.retry_at = "", math.inf
+            self.disconnected()
         if self.dead or now - self._looked < _LOOK_EVERY:
             return
         self._looked = now

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runstream._errors import RunstreamError, Unsupported
+from runstream._errors import InvalidState, Offline, RunstreamError, Unavailable
 from runstream._sender_carrier import Carrier, open_carrier, wait_of
 from runstream._transport import Transport, open_transport
 from runstream.v1 import metrics_pb2
@@ -51,7 +51,10 @@ class Upstream:
         """Why; empty when reachable."""
 
     def transport(self) -> Transport:
-        """Return the transport for unary calls, starting an embedded server at first. Raises: RunstreamError."""
+        """Return the transport for unary calls; the first call may start an embedded server.
+
+        Raises: RunstreamError.
+        """
         with self._lock:
             if self._transport is None:
                 target = None
@@ -126,12 +129,25 @@ class Upstream:
         try:
             from runstream_server.embedded import EmbeddedServer
         except ModuleNotFoundError as error:
-            raise Unsupported(
-                f"{self._config.shown_uri} is a store, and the server that opens it is not installed "
-                f"({error.name}); what is logged is kept. Run: pip install 'runstream[server]' && runstream sync"
+            # As good as offline: whoever logs goes on, whoever asks is told.
+            raise Offline(
+                f"{self._config.shown_uri} is a store, and what opens it is not installed ({error.name}); "
+                "what is logged is kept. To upload it: pip install 'runstream[server]' && runstream sync"
             ) from None
         self._socket.unlink(missing_ok=True)
         server = EmbeddedServer(self._config.tracking_uri, str(self._socket))
-        server.start()
+        try:
+            server.start()
+        except Exception as error:
+            raise _start_error(self._config.shown_uri, error) from error
         self._embedded = server
         return f"unix:{self._socket}"
+
+
+def _start_error(where: str, error: Exception) -> RunstreamError:
+    """Return our error for a store that could not be opened: one to try again, or one that will stay."""
+    from runstream_server import errors
+
+    text = f"{where} cannot be opened: {getattr(error, 'message', error)}"
+    again = isinstance(error, errors.Unavailable | TimeoutError)
+    return Unavailable(text) if again else InvalidState(text)

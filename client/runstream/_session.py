@@ -108,7 +108,7 @@ class Session:
     ) -> None:
         """Say that this process writes to a run, before it does. `create`: make it if it does not exist.
 
-        `owner` (default: as `create`): this process started it; if it vanishes, its sender ends the run FAILED.
+        `owner` (default: as `create`): this process started it; if it vanishes, the run ends FAILED.
         A run written to without a declaration is one that must exist.
         """
         entry = RunEntry(
@@ -206,7 +206,7 @@ class Session:
         return self.wait_once(0.0)
 
     def call(self, method: str, request: Message, response_type: type[M], timeout: float = 30.0) -> M:
-        """Relay a unary RPC, e.g. `/runstream.v1.RunService/GetRun`, through the sender and return its response.
+        """Relay a unary RPC, e.g. `/runstream.v1.RunService/GetRun`, and return its response.
 
         Raises: the error of `_errors` for the server's code; Unavailable without sender or server; Offline.
         """

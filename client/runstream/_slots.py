@@ -1,8 +1,8 @@
 """The journal's slots: 32 bytes each, the marker last.
 
     point     step i64 | timestamp i64 | value f64             | series u32 | marker u32
-    record    16 bytes of text         | length u32 | crc u32  | run u32    | marker u32     first slot
-    more      28 bytes of text                                              | marker u32     the slots after it
+    record    16 bytes of text         | length u32 | crc u32  | run u32    | marker u32   first slot
+    more      28 bytes of text                                              | marker u32   slots after it
 
 A record (param, tag, status, declaration, artifact, close) takes as many slots in a row as its text needs.
 A marker of 0 says "not written yet". Fields are stored one by one in the order above, so a process killed in

@@ -139,8 +139,15 @@ def _spawn(folder: StateFolder) -> None:
         os.close(log)
 
 
-def start_thread(config: Config, folder: StateFolder) -> Link:
-    """Return a link to a sender in a thread of this process; it loads grpc here."""
+def start_thread(config: Config, folder: StateFolder) -> Link | None:
+    """Return a link to a sender in a thread of this process; it loads grpc here.
+
+    None in a child forked from a process that had done so: gRPC hangs there. The parent's sender finds the
+    child's journal.
+    """
+    loaded = sys.modules.get("runstream._transport_grpc")
+    if loaded is not None and not loaded.usable():
+        return None
     from runstream._sender import ThreadSender
 
     return ThreadSender.of(config, folder)

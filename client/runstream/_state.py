@@ -54,8 +54,8 @@ class StateFolder:
 
     @property
     def sender_name(self) -> str:
-        """Name of the sender's files: one sender per credentials and journal format."""
-        return f"sender-{self.fingerprint}-{FORMAT}"
+        """Name of the sender's files: one sender per credentials, journal format and container."""
+        return f"sender-{self.fingerprint}-{FORMAT}-{_hash(os.uname().nodename, length=4)}"
 
     def socket(self, kind: str = "c") -> Path:
         """Return the path of the sender's socket (`c` control, `e` embedded server); short enough for Unix.
@@ -180,7 +180,10 @@ def check_private(path: Path, *, readable: bool = False) -> Path:
     """Return a folder that is ours alone; `readable`: others may look in. Raises: RunstreamError."""
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise RunstreamError(f"{path} is not a folder of this user; set RUNSTREAM_STATE_DIR to one that is")
+        raise RunstreamError(
+            f"{path} is not a folder of this user; set RUNSTREAM_STATE_DIR, or for sockets XDG_RUNTIME_DIR, "
+            "to one that is"
+        )
     if found.st_mode & (0o022 if readable else 0o077):
         raise RunstreamError(f"{path} is open to other users; run: chmod 700 {path}")
     return path

@@ -39,8 +39,8 @@ class JournalInfo:
     folder: Path
     session_id: str
     state: State
-    """`written`: its process lives; `delivering`: a sender has it; `waiting`: nobody has; `done`: only what was
-    refused is kept; `damaged`: it cannot be read."""
+    """`written`: its process lives; `delivering`: a sender has it; `waiting`: nobody has; `done`: only what
+    was refused is kept; `damaged`: it cannot be read."""
     tracking_uri: str = ""
     """Where it belongs, without a password."""
     host: str = ""
@@ -153,9 +153,9 @@ def sync(
 ) -> SyncReport:
     """Deliver the journals below `path` (default: the state directory), each to its own server.
 
-    only_uri: those of config.tracking_uri only. force: take over journals of other machines at once. patience:
-    seconds an unreachable server is tried (default: config.start_timeout). Idempotent, and harmless beside
-    senders that run: two never work on one journal.
+    only_uri: those of config.tracking_uri only. force: take over journals of other machines at once.
+    patience: seconds an unreachable server is tried (default: config.start_timeout). Idempotent, and
+    harmless beside senders that run: two never work on one journal.
     """
     wanted = redacted(config.tracking_uri)
     found = [info for info in journals(config, path) if not only_uri or info.tracking_uri == wanted]

@@ -25,7 +25,8 @@ def status(
         Path | None,
         typer.Argument(
             metavar="[PATH]",
-            help="Journal, or folder with journals (default: RUNSTREAM_STATE_DIR, else $XDG_STATE_HOME/runstream).",
+            help="Journal, or folder with journals "
+            "(default: RUNSTREAM_STATE_DIR, else $XDG_STATE_HOME/runstream).",
         ),
     ] = None,
     as_json: Json = False,

@@ -25,14 +25,15 @@ def sync(
         Path | None,
         typer.Argument(
             metavar="[PATH]",
-            help="Journal, or folder with journals (default: RUNSTREAM_STATE_DIR, else $XDG_STATE_HOME/runstream).",
+            help="Journal, or folder with journals "
+            "(default: RUNSTREAM_STATE_DIR, else $XDG_STATE_HOME/runstream).",
         ),
     ] = None,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Take over journals of other machines at once, instead of 10 minutes after their last write.",
+            help="Take over journals of other machines at once, not 10 minutes after their last write.",
         ),
     ] = False,
     tracking_uri: TrackingUri = None,

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,11 +45,12 @@ class Stored:
             with open_door("grpc", self.server) as door:
                 return door.call(runs_pb2.GetRunRequest(run_id=run_id)).run
         except ApiError as error:
-            assert error.reason == "RESOURCE_DOES_NOT_EXIST"
+            if error.reason != "RESOURCE_DOES_NOT_EXIST":
+                raise
             return None
 
     def points(self, run_id: str, key: str = "loss") -> list[tuple[int, float]]:
-        """Return (step, value) of a series in order of step, before nobody has removed duplicates."""
+        """Return (step, value) of a series in order of step."""
         request = metrics_pb2.GetMetricSeriesRequest(run_ids=[run_id], metric_keys=[key])
         with open_door("grpc", self.server) as door:
             answer = door.call(request)
@@ -112,7 +114,7 @@ class Script:
     config: Config
     folder: Path
 
-    def start(self, body: str, *arguments: str, **options) -> subprocess.Popen[str]:
+    def start(self, body: str, *arguments: str, **options: Any) -> Any:
         """Start a program; `body` finds `session`, `run_id` (declared) and `sys`."""
         path = self.folder / f"script{uuid.uuid4().hex[:8]}.py"
         path.write_text(_HEAD.format(config=self.config) + textwrap.dedent(body))
@@ -129,7 +131,7 @@ class Script:
     def run(self, body: str, *arguments: str, timeout: float = 60) -> str:
         """Run a program to its end and return what it printed. Raises: AssertionError when it fails."""
         process = self.start(body, *arguments)
-        out, err = process.communicate(timeout=timeout)
+        out, err = map(str, process.communicate(timeout=timeout))
         assert process.returncode == 0, err
         return out
 

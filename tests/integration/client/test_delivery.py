@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import uuid
 from dataclasses import replace
 
@@ -196,7 +195,7 @@ def test_the_sender_goes_when_nobody_writes(session, run_id, config):
     until(lambda: not senders(Path(config.state_dir)), "the sender ends after its linger time")
 
 
-def _download(session, run_id, path, tmp_path) -> bytes:
+def _download(session, run_id, path, tmp_path):
     from runstream.v1.artifacts_pb2 import ArtifactOwner
 
     target = tmp_path / "downloaded"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from runstream import _session
 from runstream._session import Session
 from runstream._sync import inspect, journals, sync
 from runstream._transport_grpc import GrpcTransport
-from tests.integration.client.conftest import Script, senders, until
+from tests.in_process import running_server
+from tests.integration.client.conftest import Script, Stored, senders, until
 
 LOG_FOR_EVER = """
     session.flush(0.0)  # a sender is there
@@ -27,8 +29,8 @@ LOG_FOR_EVER = """
 """
 
 
-def _killed_after(process: subprocess.Popen[str], count: int) -> int:
-    """Kill a program that prints what it has logged, once it has printed `count`; return the last it printed."""
+def _killed_after(process, count):
+    """Kill a program that prints what it has logged once it prints `count`; return the last it printed."""
     returned = 0
     for line in process.stdout:
         returned = int(line)
@@ -38,6 +40,10 @@ def _killed_after(process: subprocess.Popen[str], count: int) -> int:
     process.stdout.close()
     process.stderr.close()
     return returned
+
+
+def _has(stored, run_id, key, count):
+    return len(stored.points(run_id, key)) == count
 
 
 def _is_whole(points: list[tuple[int, float]], returned: int) -> bool:
@@ -58,7 +64,8 @@ def test_the_training_process_never_loads_grpc_and_exits_at_once(script, stored)
 
 
 def test_importing_the_session_loads_little():
-    program = "import sys, runstream._session; print([m for m in ('grpc', 'numpy', 'google.protobuf') if m in sys.modules])"
+    heavy = "('grpc', 'numpy', 'google.protobuf')"
+    program = f"import sys, runstream._session; print([m for m in {heavy} if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(Path(_session.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "[]", done.stderr
@@ -90,14 +97,16 @@ def test_children_of_a_fork_log_into_journals_of_their_own(script, stored):
     )
     assert stored.points(run_id) == [(0, 0.0), (1, 1.0)]
     for rank in range(1, 4):
-        until(lambda rank=rank: len(stored.points(run_id, f"rank{rank}")) == 1000, "the child's journal arrives")
+        until(partial(_has, stored, run_id, f"rank{rank}", 1000), "the child's journal arrives")
     assert stored.status(run_id) == "FINISHED"
 
 
 def test_a_script_under_captured_pipes_ends_when_it_ends(script, config, stored):
     slow = replace(config, sender_linger=3600.0)
     run_id = uuid.uuid4().hex
-    Script(slow, script.folder).run("session.log_metric(run_id, 'loss', 1.0); session.close()", run_id, timeout=40)
+    Script(slow, script.folder).run(
+        "session.log_metric(run_id, 'loss', 1.0); session.close()", run_id, timeout=40
+    )
     (sender,) = senders(Path(config.state_dir))
     assert os.getsid(sender) != os.getsid(0)
     assert Path(f"/proc/{sender}/cwd").resolve() == Path("/")
@@ -202,7 +211,9 @@ def test_offline_work_waits_for_sync(script, stored, config):
 
 def test_sync_leaves_the_journal_of_a_living_process_alone(script, config):
     offline = replace(config, offline=True)
-    process = Script(offline, script.folder).start("print('ready', flush=True); sys.stdin.readline()", stdin=subprocess.PIPE)
+    process = Script(offline, script.folder).start(
+        "print('ready', flush=True); sys.stdin.readline()", stdin=subprocess.PIPE
+    )
     assert process.stdout.readline() == "ready\n"
     report = sync(config)
     assert [reason for _, reason in report.skipped] == ["its process still writes it"]
@@ -271,7 +282,9 @@ def test_http_carries_what_grpc_cannot(server, stored, config, monkeypatch):
 def test_two_servers_at_once_have_a_sender_each(script, config):
     nowhere = replace(config, tracking_uri="grpc://127.0.0.1:9")
     processes = [
-        Script(target, script.folder).start("print('up', flush=True); sys.stdin.readline()", stdin=subprocess.PIPE)
+        Script(target, script.folder).start(
+            "print('up', flush=True); sys.stdin.readline()", stdin=subprocess.PIPE
+        )
         for target in (config, nowhere)
         for _ in range(2)
     ]
@@ -280,3 +293,26 @@ def test_two_servers_at_once_have_a_sender_each(script, config):
     until(lambda: len(senders(Path(config.state_dir))) == 2, "one sender a server, whoever starts first")
     for process in processes:
         process.communicate("\n", timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["folder", "sqlite"])
+def test_a_store_without_a_server_is_served_by_the_sender(script, config, tmp_path, kind):
+    uri = str(tmp_path / "data") if kind == "folder" else f"sqlite:///{tmp_path / 'runs.db'}"
+    local = Script(replace(config, tracking_uri=uri), script.folder)
+    run_id = local.run("""
+        from runstream.v1 import runs_pb2
+        get = lambda: session.call(
+            "/runstream.v1.RunService/GetRun", runs_pb2.GetRunRequest(run_id=run_id), runs_pb2.GetRunResponse
+        ).run
+        for step in range(1000):
+            session.log_metric(run_id, "loss", float(step), step)
+        assert session.flush(60)
+        assert get().data.metrics[0].value == 999.0
+        session.set_status(run_id, 3, 1)
+        assert session.close().empty
+        print(run_id)
+    """).strip()
+    with running_server(uri) as later:
+        found = Stored(later)
+        assert found.status(run_id) == "FINISHED"
+        assert len(found.points(run_id)) == 1000

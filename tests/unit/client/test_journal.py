@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runstream import _slots as slots
 from runstream._dictionary import DictionaryReader, RunEntry
 from runstream._journal import Full, Journal
-from runstream._reader import JournalReader
+from runstream._reader import Cut, JournalReader
 from runstream._segments import segment_path
 from runstream._sender_batch import Names, Told, pack
 
@@ -27,6 +27,12 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 def new_journal(folder: Path, limit: int = 1 << 30) -> Journal:
     return Journal.create(folder, str(uuid.uuid4()), {"offline": True}, limit)
+
+
+def first_cut(folder: Path) -> Cut:
+    cut = JournalReader(folder).cut(0, 10_000, dead=True)
+    assert cut is not None
+    return cut
 
 
 def read_all(folder: Path, *, dead: bool = True):
@@ -46,7 +52,9 @@ def read_all(folder: Path, *, dead: bool = True):
     calls=st.lists(
         st.one_of(
             st.tuples(st.just("point"), INT64, st.integers(0, 2**63 - 1), st.floats()),
-            st.tuples(st.just("param"), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=200)),
+            st.tuples(
+                st.just("param"), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=200)
+            ),
         ),
         max_size=60,
     )
@@ -120,7 +128,7 @@ def test_an_unfinished_slot_of_a_live_writer_is_waited_for(tmp_path):
     journal = new_journal(tmp_path)
     series = journal.define_series(RUN, "loss")
     journal.write_point(-1, series, 1, 0, 0.0)
-    for late in journal.counter:  # another thread has taken a slot and not written it
+    for late in journal.counter:  # noqa: B007  another thread has taken a slot and not written it
         break
     journal.write_point(-1, series, 3, 0, 0.0)
     points, _, _, position = read_all(journal.folder, dead=False)
@@ -240,7 +248,11 @@ def test_a_batch_holds_columns_per_run_and_new_names_once(tmp_path):
     journal = new_journal(tmp_path)
     other = "f" * 32
     journal.declare(RunEntry(0, RUN, create=True, owner=True, experiment_name="exp", tags={"a": "b"}))
-    numbers = [journal.define_series(RUN, "loss"), journal.define_series(other, "loss"), journal.define_series(RUN, "acc")]
+    numbers = [
+        journal.define_series(RUN, "loss"),
+        journal.define_series(other, "loss"),
+        journal.define_series(RUN, "acc"),
+    ]
     values = [1.5, -0.0, math.nan, math.inf, 5e-324, 2.0]
     for step, value in enumerate(values):
         journal.write_point(-1, numbers[step % 3], step, 1000 + step, value)
@@ -248,15 +260,18 @@ def test_a_batch_holds_columns_per_run_and_new_names_once(tmp_path):
     journal.close()
     names, told = Names(DictionaryReader(journal.folder)), Told()
     names.refresh()
-    cut = JournalReader(journal.folder).cut(0, 10_000, dead=True)
+    cut = first_cut(journal.folder)
     packed = pack("s", cut, names, told)
     batch = packed.batch
     assert {run.run_id: list(run.step) for run in batch.runs} == {RUN: [0, 2, 3, 5], other: [1, 4]}
     assert {(entry.series, entry.run_id, entry.key) for entry in batch.dictionary} == {
-        (0, RUN, "loss"), (1, other, "loss"), (2, RUN, "acc"),
+        (0, RUN, "loss"),
+        (1, other, "loss"),
+        (2, RUN, "acc"),
     }
     assert {(item.run_id, item.create, item.experiment_name) for item in batch.declarations} == {
-        (RUN, True, "exp"), (other, False, ""),
+        (RUN, True, "exp"),
+        (other, False, ""),
     }
     status = next(event for run in batch.runs for event in run.events)
     assert (status.status.status, status.status.end_time) == (3, 77)
@@ -275,6 +290,6 @@ def test_a_point_of_a_series_that_is_not_in_the_dictionary_is_reported(tmp_path)
     journal.close()
     names = Names(DictionaryReader(journal.folder))
     names.refresh()
-    packed = pack("s", JournalReader(journal.folder).cut(0, 100, dead=True), names, Told())
+    packed = pack("s", first_cut(journal.folder), names, Told())
     assert list(packed.batch.runs[0].step) == [1, 4]
     assert packed.corrupt == [(0, "2 points are damaged: no such series, or no such time")]
