@@ -1,7 +1,10 @@
 """Turns a tree into a condition on the searched table: one semi-join a clause, values bound.
 
 A clause about a metric, param, tag or dataset that the owner lacks does not match, whatever its operator.
-`!=` matches NaN, no other comparison of a metric does.
+`!=` matches NaN, no other comparison of a metric does. NOT matches whatever its term does not.
+
+A clause that every row must meet is a semi-join (IN); under OR and NOT, where the planner cannot make it
+one, it is a look-up by the primary key of the row at hand (EXISTS).
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from runstream_server.search import patterns
 from runstream_server.search.entities import (
     CONTEXT_TAG,
     STATUS_NAMES,
+    SUMMARIES,
     Attribute,
     Keyed,
     Language,
 )
-from runstream_server.search.tree import And, Comparison, Entity, Node, Value
+from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, Value
 from runstream_server.store import tables as t
 
 Scope = Callable[[sa.ColumnElement[int]], sa.ColumnElement[bool]]
@@ -36,13 +41,35 @@ def compile_filter(node: Node, language: Language, scope: Scope | None = None) -
 
     scope: narrows the child tables that carry `experiment`, so that their search index applies.
     """
-    if isinstance(node, And):
-        return sa.and_(sa.true(), *(compile_filter(term, language, scope) for term in node.terms))
+    return _compile(node, language, scope, negated=False, nested=False)
+
+
+def _compile(
+    node: Node, language: Language, scope: Scope | None, *, negated: bool, nested: bool
+) -> sa.ColumnElement[bool]:
+    match node:
+        case Not():
+            return _compile(node.term, language, scope, negated=not negated, nested=nested)
+        case And() | Or():
+            every = isinstance(node, And) is not negated
+            nested = nested or not every
+            terms = [_compile(term, language, scope, negated=negated, nested=nested) for term in node.terms]
+            return sa.and_(sa.true(), *terms) if every else sa.or_(sa.false(), *terms)
+    condition = _comparison(node, language, scope, probe=negated or nested)
+    if not negated:
+        return condition
+    # An attribute that is NULL does not match, so its negation does.
+    return condition.is_not(sa.true()) if node.entity is Entity.ATTRIBUTE else sa.not_(condition)
+
+
+def _comparison(
+    node: Comparison, language: Language, scope: Scope | None, *, probe: bool
+) -> sa.ColumnElement[bool]:
     if node.entity is Entity.ATTRIBUTE:
         return _attribute(language.attributes[node.key], node)
     if node.entity is Entity.DATASET:
-        return _dataset(node)
-    return _keyed(language.keyed[node.entity], node, scope)
+        return _dataset(node, probe=probe)
+    return _keyed(language.keyed[node.entity], node, scope, probe=probe)
 
 
 def owned_by(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
@@ -55,6 +82,18 @@ def owned_by(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.tuple_(*parents).in_(subquery)
 
 
+def owns(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """As `owned_by`, by a look-up for each owner: what negations and alternatives need."""
+    linked = query.where(*(keyed.table.c[name] == parent for name, parent in keyed.link))
+    parents = {parent.table for _, parent in keyed.link}
+    return sa.exists(linked.with_only_columns(sa.literal(1)).correlate(*parents))
+
+
+def value_of(table: sa.FromClause, summary: str | None) -> sa.ColumnElement[Any]:
+    """Return the column of a metric's last value or summary."""
+    return table.c[SUMMARIES[summary or "last"]]
+
+
 def keyed_rows(keyed: Keyed, key: str, scope: Scope | None) -> sa.Select[Any]:
     """Return the query for the rows of one key."""
     query = sa.select(keyed.table).where(keyed.table.c.key == key)
@@ -63,28 +102,34 @@ def keyed_rows(keyed: Keyed, key: str, scope: Scope | None) -> sa.Select[Any]:
     return query
 
 
-def _keyed(keyed: Keyed, node: Comparison, scope: Scope | None) -> sa.ColumnElement[bool]:
+def _keyed(keyed: Keyed, node: Comparison, scope: Scope | None, *, probe: bool) -> sa.ColumnElement[bool]:
     rows = keyed_rows(keyed, node.key, scope)
     if node.operator == "IS NULL":
-        return sa.not_(owned_by(keyed, rows))
-    if node.operator == "IS NOT NULL":
-        return owned_by(keyed, rows)
+        return sa.not_(owns(keyed, rows))
+    if node.operator != "IS NOT NULL":
+        rows = rows.where(_value(keyed, node))
+    return owns(keyed, rows) if probe else owned_by(keyed, rows)
+
+
+def _value(keyed: Keyed, node: Comparison) -> sa.ColumnElement[bool]:
     column = keyed.table.c
     if node.entity is Entity.METRIC:
-        return owned_by(keyed, rows.where(_metric(column.value, column.is_nan, node)))
-    return owned_by(keyed, rows.where(_text(column.value, node.operator, node.value, prefixed=keyed.scoped)))
+        return _metric(keyed.table, node)
+    if isinstance(node.value, float):
+        return _compare(column.value_num, node.operator, sa.literal(node.value, sa.Double()))
+    return _text(column.value, node.operator, node.value, prefixed=keyed.scoped)
 
 
-def _metric(
-    value: sa.ColumnElement[float], is_nan: sa.ColumnElement[bool], node: Comparison
-) -> sa.ColumnElement[bool]:
-    condition = _compare(value, node.operator, sa.literal(node.value, sa.Double()))
+def _metric(table: sa.FromClause, node: Comparison) -> sa.ColumnElement[bool]:
+    condition = _compare(value_of(table, node.summary), node.operator, sa.literal(node.value, sa.Double()))
+    if node.summary not in (None, "last"):
+        return condition
     if node.operator == "!=":
-        return sa.or_(is_nan, condition)
-    return sa.and_(sa.not_(is_nan), condition)
+        return sa.or_(table.c.is_nan, condition)
+    return sa.and_(sa.not_(table.c.is_nan), condition)
 
 
-def _dataset(node: Comparison) -> sa.ColumnElement[bool]:
+def _dataset(node: Comparison, *, probe: bool) -> sa.ColumnElement[bool]:
     if node.key == "context":
         rows = sa.select(t.input_tags.c.run).where(
             t.input_tags.c.key == CONTEXT_TAG, _text(t.input_tags.c.value, node.operator, node.value)
@@ -95,7 +140,10 @@ def _dataset(node: Comparison) -> sa.ColumnElement[bool]:
             .join(t.datasets, t.datasets.c.id == t.inputs.c.dataset)
             .where(_text(t.datasets.c[node.key], node.operator, node.value))
         )
-    return t.runs.c.id.in_(rows)
+    if not probe:
+        return t.runs.c.id.in_(rows)
+    run = next(iter(rows.selected_columns))
+    return sa.exists(rows.where(run == t.runs.c.id).with_only_columns(sa.literal(1)).correlate(t.runs))
 
 
 def _attribute(attribute: Attribute, node: Comparison) -> sa.ColumnElement[bool]:
@@ -137,6 +185,8 @@ def _text(
         case "ILIKE", str():
             # lower() folds ASCII only: by the "C" collation on PostgreSQL, always on SQLite.
             return sa.func.lower(column).like(_pattern(value.translate(_ASCII_LOWER)), escape=_ESCAPE)
+        case "RLIKE", str():
+            return patterns.matches(column, value)
         case "=", str() if prefixed:
             # The index holds the head of the value; the whole is checked again.
             return sa.and_(sa.func.substr(column, 1, _INDEXED) == value[:_INDEXED], column == value)
@@ -160,6 +210,8 @@ def matches(text: str, operator: str, value: Value) -> bool:
             return text in value if isinstance(value, tuple) else text == value
         case "!=" | "NOT IN":
             return text not in value if isinstance(value, tuple) else text != value
+        case "RLIKE":
+            return bool(patterns.search(str(value), text))
         case "ILIKE":
             return _like(text.translate(_ASCII_LOWER), str(value).translate(_ASCII_LOWER))
         case _:

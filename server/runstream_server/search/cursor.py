@@ -1,14 +1,14 @@
 """Reads tokens one by one, and the identifiers that filters and order_by share.
 
-identifier = [ entity "." ] key            key = word { "." word } | `quoted` | "quoted"
+identifier = [ entity "." ] key [ "." summary ]        key = word { "." word } | `quoted` | "quoted"
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runstream_server.errors import InvalidArgument
-from runstream_server.search.entities import DATASET_KEYS, ENTITY_WORDS, Language
+from runstream_server.search.entities import DATASET_KEYS, ENTITY_WORDS, SUMMARIES, Language
 from runstream_server.search.lexer import Kind, Source, Token, tokenize
 from runstream_server.search.tree import Entity
 from runstream_server.validation import shorten
@@ -26,16 +26,18 @@ class Identifier:
     """Offset of its first character."""
     end: int
     """Offset after its last character."""
+    summary: str | None = None
+    """Summary of a metric."""
+    ambiguous: bool = False
+    """Whether `key.summary` may be the name of a metric, see `summaries`."""
 
 
 class Cursor:
     """Tokens and how far they are read."""
 
-    def __init__(self, source: Source, language: Language, *, ordering: bool = False) -> None:
-        """ordering: the text is a term of order_by, which may name more attributes than a filter."""
+    def __init__(self, source: Source, language: Language) -> None:
         self.source = source
         self.language = language
-        self.attributes = [key for key, known in language.attributes.items() if ordering or known.filters]
         self.tokens = tokenize(source)
         self.position = 0
 
@@ -95,7 +97,24 @@ class Cursor:
             self.take()
             last = self.take()
             key += "." + last.text
-        return self._named(entity, key, first, last)
+        named = self._named(entity, key, first, last)
+        if entity is Entity.METRIC and self.language.keyed[entity].summaries:
+            return self._summarized(named, last)
+        return named
+
+    def _summarized(self, named: Identifier, last: Token) -> Identifier:
+        """Return a metric with its summary, if there is one after its key."""
+        if last.kind is Kind.WORD:
+            key, dot, summary = named.key.rpartition(".")
+            if not dot or summary not in SUMMARIES:
+                return named
+            return replace(named, key=key, summary=summary, ambiguous=True)
+        if not self.took_symbol("."):
+            return named
+        word = self.take()
+        if word.kind is not Kind.WORD or word.text not in SUMMARIES:
+            raise self.error(f"expected a summary after the key, one of {list(SUMMARIES)}", word)
+        return replace(named, summary=word.text, end=word.end)
 
     def _word_follows(self) -> bool:
         return self.tokens[self.position + 1].kind is Kind.WORD
@@ -103,8 +122,8 @@ class Cursor:
     def _named(self, entity: Entity, key: str, first: Token, last: Token) -> Identifier:
         if entity is Entity.ATTRIBUTE:
             key = self.language.aliases.get(key, key)
-            if key not in self.attributes:
-                valid = sorted(self.attributes)
+            if key not in self.language.attributes:
+                valid = sorted(self.language.attributes)
                 raise self.error(
                     f"Invalid attribute key {shorten(key)} specified. Valid keys are {valid}", first
                 )

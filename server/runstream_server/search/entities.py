@@ -35,26 +35,38 @@ STATUS_NAMES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KI
 """RunStatus numbers as filters write them."""
 
 EQUALITY = ("=", "!=")
-TEXT = ("=", "!=", "LIKE", "ILIKE")
+TEXT = ("=", "!=", "LIKE", "ILIKE", "RLIKE")
 LISTS = ("IN", "NOT IN")
 NUMERIC = ("=", "!=", ">", ">=", "<", "<=")
 NULLS = ("IS NULL", "IS NOT NULL")
+
+SUMMARIES: Mapping[str, str] = {
+    "last": "value",
+    "step": "step",
+    **{name: name for name in ("min", "max", "mean", "count", "nan_count", "min_step", "max_step")},
+}
+"""Columns of what is kept of a series, by the word after its key."""
 
 
 @dataclass(frozen=True)
 class Attribute:
     """A column that filters and order_by may name."""
 
-    column: sa.Column[Any]
-    """The column."""
+    column: sa.ColumnElement[Any]
+    """The column, or an expression."""
     kind: Literal["text", "number", "status", "experiment"] = "text"
     """How its values are written: quoted text, a number, a status name, a quoted experiment id."""
     lists: bool = False
     """Whether IN and NOT IN apply."""
     whole: bool = True
     """Numbers: whether the value must be an integer, which may be quoted."""
-    filters: bool = True
-    """Whether filters may name it; else only order_by."""
+    written: Literal["", "time", "duration"] = ""
+    """Numbers: how a quoted value may be written as well; both count milliseconds."""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether rows may lack it."""
+        return not isinstance(self.column, sa.Column) or bool(self.column.nullable)
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -75,6 +87,8 @@ class Keyed:
     """Its columns that name the owner, each with the owner's column."""
     scoped: bool = False
     """Whether it has `experiment`, the head of its search index."""
+    summaries: bool = False
+    """Whether it has the columns of SUMMARIES."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,6 @@ class Language:
     """Other names of attributes."""
     datasets: bool = False
     """Whether `datasets.` clauses apply."""
-    keyed_lists: bool = False
-    """Whether IN and NOT IN apply to params and tags."""
     default_order: tuple[str, ...] = ()
     """order_by when none is given."""
     tie_break: tuple[tuple[str, bool], ...] = ()
@@ -110,15 +122,18 @@ RUNS = Language(
     attributes={
         "run_id": Attribute(t.runs.c.run_id, lists=True),
         "run_name": Attribute(t.runs.c.name),
-        "status": Attribute(t.runs.c.status, "status"),
+        "status": Attribute(t.runs.c.status, "status", lists=True),
         "user_id": Attribute(t.runs.c.user_id),
-        "start_time": Attribute(t.runs.c.start_time, "number", whole=False),
-        "end_time": Attribute(t.runs.c.end_time, "number", whole=False),
+        "start_time": Attribute(t.runs.c.start_time, "number", whole=False, written="time"),
+        "end_time": Attribute(t.runs.c.end_time, "number", whole=False, written="time"),
+        "duration": Attribute(
+            t.runs.c.end_time - t.runs.c.start_time, "number", whole=False, written="duration"
+        ),
         "artifact_uri": Attribute(t.runs.c.artifact_uri),
     },
     aliases={**_START_TIME, **_RUN_NAME},
     keyed={
-        Entity.METRIC: Keyed(t.latest_metrics, (("run", t.runs.c.id),), scoped=True),
+        Entity.METRIC: Keyed(t.latest_metrics, (("run", t.runs.c.id),), scoped=True, summaries=True),
         Entity.PARAM: Keyed(t.params, (("run", t.runs.c.id),), scoped=True),
         Entity.TAG: Keyed(t.tags, (("run", t.runs.c.id),), scoped=True),
     },
@@ -132,8 +147,8 @@ EXPERIMENTS = Language(
     attributes={
         "name": Attribute(t.experiments.c.name),
         "experiment_id": Attribute(t.experiments.c.id, "experiment", lists=True),
-        "creation_time": Attribute(t.experiments.c.creation_time, "number"),
-        "last_update_time": Attribute(t.experiments.c.last_update_time, "number"),
+        "creation_time": Attribute(t.experiments.c.creation_time, "number", written="time"),
+        "last_update_time": Attribute(t.experiments.c.last_update_time, "number", written="time"),
     },
     keyed={Entity.TAG: Keyed(t.experiment_tags, (("experiment", t.experiments.c.id),))},
     default_order=("creation_time DESC", "experiment_id ASC"),
@@ -145,8 +160,8 @@ MODELS = Language(
     table=t.registered_models,
     attributes={
         "name": Attribute(t.registered_models.c.name, lists=True),
-        "creation_timestamp": Attribute(t.registered_models.c.creation_time, "number", filters=False),
-        "last_updated_timestamp": Attribute(t.registered_models.c.last_update_time, "number", filters=False),
+        "creation_timestamp": Attribute(t.registered_models.c.creation_time, "number", written="time"),
+        "last_updated_timestamp": Attribute(t.registered_models.c.last_update_time, "number", written="time"),
     },
     aliases={"timestamp": "last_updated_timestamp"},
     keyed={Entity.TAG: Keyed(t.registered_model_tags, (("model", t.registered_models.c.id),))},
@@ -161,8 +176,8 @@ VERSIONS = Language(
         "version_number": Attribute(t.model_versions.c.version, "number"),
         "run_id": Attribute(t.model_versions.c.run_id, lists=True),
         "source_path": Attribute(t.model_versions.c.source),
-        "creation_timestamp": Attribute(t.model_versions.c.creation_time, "number", filters=False),
-        "last_updated_timestamp": Attribute(t.model_versions.c.last_update_time, "number", filters=False),
+        "creation_timestamp": Attribute(t.model_versions.c.creation_time, "number", written="time"),
+        "last_updated_timestamp": Attribute(t.model_versions.c.last_update_time, "number", written="time"),
     },
     keyed={
         Entity.TAG: Keyed(
@@ -183,8 +198,12 @@ LOGGED_MODELS = Language(
         "model_type": Attribute(t.logged_models.c.model_type, lists=True),
         "source_run_id": Attribute(t.logged_models.c.source_run_id, lists=True),
         "experiment_id": Attribute(t.logged_models.c.experiment, "experiment", lists=True),
-        "creation_timestamp_ms": Attribute(t.logged_models.c.creation_time, "number", whole=False),
-        "last_updated_timestamp_ms": Attribute(t.logged_models.c.last_update_time, "number", whole=False),
+        "creation_timestamp_ms": Attribute(
+            t.logged_models.c.creation_time, "number", whole=False, written="time"
+        ),
+        "last_updated_timestamp_ms": Attribute(
+            t.logged_models.c.last_update_time, "number", whole=False, written="time"
+        ),
     },
     aliases={
         **dict.fromkeys(("creation_time", "creation_timestamp"), "creation_timestamp_ms"),
@@ -195,5 +214,4 @@ LOGGED_MODELS = Language(
         Entity.PARAM: Keyed(t.logged_model_params, (("model", t.logged_models.c.id),), scoped=True),
         Entity.TAG: Keyed(t.logged_model_tags, (("model", t.logged_models.c.id),), scoped=True),
     },
-    keyed_lists=True,
 )

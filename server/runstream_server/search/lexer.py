@@ -4,7 +4,7 @@ word     letters, digits, `_`                    metrics, val_loss, AND
 quoted   `key`                                   back quotes: a key or an entity
 string   'text' or "text"                        doubled quotes stand for one
 number   -1, 1.5, .5, 1e-3
-symbol   = != > >= < <= ( ) , .
+symbol   = != > >= < <= ~ ( ) , .
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _TOKEN = re.compile(
   | (?P<word>\w+)
   | (?P<quoted>`(?:[^`]|``)*`)
   | (?P<string>'(?:[^']|'')*'|"(?:[^"]|"")*")
-  | (?P<symbol>!=|>=|<=|[=<>(),.])
+  | (?P<symbol>!=|>=|<=|[=<>(),.~])
     """,
     re.VERBOSE,
 )

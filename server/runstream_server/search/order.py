@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from runstream_server.search.compile import Scope, keyed_rows, owned_by
+from runstream_server.search.compile import Scope, keyed_rows, owns, value_of
 from runstream_server.search.cursor import Cursor
 from runstream_server.search.entities import STATUS_NAMES, Attribute, Keyed, Language
 from runstream_server.search.lexer import Source
@@ -39,6 +39,10 @@ class Term:
     """Key, or attribute by its own name."""
     ascending: bool
     """Direction."""
+    summary: str | None = None
+    """Summary of a metric; None: its last value."""
+    ambiguous: bool = False
+    """Whether `key.summary` may be the name of a metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def parse_order(texts: Sequence[str], language: Language, field: str = "order_by
     terms: list[Term] = []
     for index, text in enumerate(texts or language.default_order):
         term = _parse_term(Source(text, f"{field}[{index}]"), language)
-        if any((term.entity, term.key) == (known.entity, known.key) for known in terms):
+        if any(_same(term, known) for known in terms):
             raise Source(text, f"{field}[{index}]").error(
                 f"`order_by` contains duplicate fields: {term.key[:100]}", 0, len(text)
             )
@@ -85,8 +89,12 @@ def parse_order(texts: Sequence[str], language: Language, field: str = "order_by
     return (*terms, *ties)
 
 
+def _same(term: Term, other: Term) -> bool:
+    return (term.entity, term.key, term.summary) == (other.entity, other.key, other.summary)
+
+
 def _parse_term(source: Source, language: Language) -> Term:
-    cursor = Cursor(source, language, ordering=True)
+    cursor = Cursor(source, language)
     found = cursor.identifier()
     if found.entity is Entity.DATASET:
         raise cursor.error("Invalid order_by entity: datasets cannot order runs", found)
@@ -95,7 +103,7 @@ def _parse_term(source: Source, language: Language) -> Term:
         cursor.took_word("ASC")
     if not cursor.done():
         raise cursor.error("Invalid order_by clause: expected ASC, DESC or nothing", cursor.token)
-    return Term(found.entity, found.key, ascending)
+    return Term(found.entity, found.key, ascending, found.summary, found.ambiguous)
 
 
 def phases(
@@ -114,13 +122,15 @@ def phases(
     if keyed.scoped and scope:
         has.append(scope(child.c.experiment))
     parts: list[Phase] = []
-    sort = SortKey(child.c.value, first.ascending)
+    value = value_of(child, first.summary)
+    sort = SortKey(value, first.ascending)
     if first.entity is Entity.METRIC:
-        parts.append(Phase(with_child, (*has, sa.not_(child.c.is_nan)), (sort, *keys)))
-        parts.append(Phase(with_child, (*has, child.c.is_nan), keys))
+        is_nan = _is_nan(child, first.summary)
+        parts.append(Phase(with_child, (*has, sa.not_(is_nan)), (sort, *keys)))
+        parts.append(Phase(with_child, (*has, is_nan), keys))
     else:
         parts.append(Phase(with_child, tuple(has), (sort, *keys)))
-    missing = sa.not_(owned_by(keyed, keyed_rows(keyed, first.key, scope)))
+    missing = sa.not_(owns(keyed, keyed_rows(keyed, first.key, scope)))
     return [*parts, Phase(joined, (missing,), keys)]
 
 
@@ -149,8 +159,14 @@ def _link(keyed: Keyed, child: sa.FromClause) -> sa.ColumnElement[bool]:
 def _child_key(child: sa.FromClause, term: Term) -> SortKey:
     absent = (child.c.key.is_(None), 2)
     if term.entity is Entity.METRIC:
-        return SortKey(child.c.value, term.ascending, sa.case(absent, (child.c.is_nan, 1), else_=0))
+        rank = sa.case(absent, (_is_nan(child, term.summary), 1), else_=0)
+        return SortKey(value_of(child, term.summary), term.ascending, rank)
     return SortKey(child.c.value, term.ascending, sa.case(absent, else_=0))
+
+
+def _is_nan(child: sa.FromClause, summary: str | None) -> sa.ColumnElement[bool]:
+    # The summaries leave NaN out, and are NULL when nothing else is there.
+    return child.c.is_nan if summary in (None, "last") else value_of(child, summary).is_(None)
 
 
 def _attribute_key(attribute: Attribute, ascending: bool) -> SortKey:
@@ -158,5 +174,5 @@ def _attribute_key(attribute: Attribute, ascending: bool) -> SortKey:
     if attribute.kind == "status":
         names = sa.case(STATUS_NAMES, value=column, else_="")
         return SortKey(names, ascending)
-    rank = sa.case((column.is_(None), 1), else_=0) if column.nullable else None
+    rank = sa.case((column.is_(None), 1), else_=0) if attribute.nullable else None
     return SortKey(column, ascending, rank)

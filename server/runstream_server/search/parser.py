@@ -1,10 +1,12 @@
 """Reads a filter into a tree, by recursive descent.
 
-    filter      = [ conjunction ] END
-    conjunction = comparison { AND comparison }
+    filter      = [ disjunction ] END
+    disjunction = conjunction { OR conjunction }
+    conjunction = factor { AND factor }
+    factor      = NOT factor | "(" disjunction ")" | comparison
     comparison  = identifier ( operator value | [NOT] IN "(" string { "," string } ")" | IS [NOT] NULL )
-    operator    = "=" | "!=" | ">" | ">=" | "<" | "<=" | LIKE | ILIKE
-    identifier  = [ entity "." ] key            key = word { "." word } | `quoted` | "quoted"
+    operator    = "=" | "!=" | ">" | ">=" | "<" | "<=" | LIKE | ILIKE | RLIKE | "~"
+    identifier  = [ entity "." ] key [ "." summary ]       key = word { "." word } | `quoted` | "quoted"
 
 Keywords in any case, entities and attributes as they are. LIKE: `%` any text, `_` any character, no escape.
 Which operators and values a comparison takes depends on its left side (`entities`).
@@ -12,7 +14,9 @@ Which operators and values a comparison takes depends on its left side (`entitie
 
 from __future__ import annotations
 
+from runstream_server.durations import parse_duration
 from runstream_server.errors import InvalidArgument
+from runstream_server.search import patterns
 from runstream_server.search.cursor import Cursor, Identifier
 from runstream_server.search.entities import (
     LISTS,
@@ -23,11 +27,14 @@ from runstream_server.search.entities import (
     Language,
 )
 from runstream_server.search.lexer import Kind, Source, Token
-from runstream_server.search.tree import And, Comparison, Entity, Node, Value
+from runstream_server.search.times import parse_time
+from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, Value
 from runstream_server.validation import parse_experiment_id, shorten
 
 MAX_CLAUSES = 100
 """Most comparisons in one filter."""
+MAX_DEPTH = 50
+"""Deepest nesting of parentheses and NOT."""
 MAX_PATTERN = 8000
 """Longest LIKE pattern, in characters."""
 _EXAMPLES = {
@@ -37,6 +44,11 @@ _EXAMPLES = {
     Entity.ATTRIBUTE: "name = 'a'",
     Entity.DATASET: "datasets.name = 'a'",
 }
+_WRITTEN = {"time": "'2026-11-01T14:30'", "duration": "'1h30m'"}
+ORDERS = (">", ">=", "<", "<=")
+"""Operators that params know for numbers only."""
+TEXT_ONLY = ("LIKE", "ILIKE", "RLIKE")
+"""Operators whose right side is text."""
 
 
 def parse_filter(text: str, language: Language, field: str = "filter") -> Node:
@@ -47,19 +59,56 @@ def parse_filter(text: str, language: Language, field: str = "filter") -> Node:
     cursor = Cursor(Source(text, field), language)
     if cursor.done():
         return And(())
-    node = _conjunction(cursor)
+    node = _Reader(cursor).disjunction()
     if not cursor.done():
         raise _bad_clause(cursor, cursor.position)
-    return node
+    return node if isinstance(node, And) else And((node,))
 
 
-def _conjunction(cursor: Cursor) -> Node:
-    terms = [_comparison(cursor)]
-    while cursor.took_word("AND"):
-        if len(terms) == MAX_CLAUSES:
-            raise cursor.error(f"at most {MAX_CLAUSES} clauses a filter", cursor.token)
-        terms.append(_comparison(cursor))
-    return And(tuple(terms))
+class _Reader:
+    """Reads what joins comparisons, within the bounds of a filter."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.clauses = 0
+        self.depth = 0
+
+    def disjunction(self) -> Node:
+        terms = [self._conjunction()]
+        while self.cursor.took_word("OR"):
+            terms.append(self._conjunction())
+        return terms[0] if len(terms) == 1 else Or(tuple(terms))
+
+    def _conjunction(self) -> Node:
+        terms = [self._factor()]
+        while self.cursor.took_word("AND"):
+            terms.append(self._factor())
+        return terms[0] if len(terms) == 1 else And(tuple(terms))
+
+    def _factor(self) -> Node:
+        opening = self.cursor.token
+        if self.cursor.took_word("NOT"):
+            self._deeper(opening)
+            node: Node = Not(self._factor())
+        elif self.cursor.took_symbol("("):
+            self._deeper(opening)
+            node = self.disjunction()
+            if not self.cursor.took_symbol(")"):
+                if self.cursor.done():
+                    raise self.cursor.error(f"{self.cursor.source.fault}: the ( is not closed", opening)
+                raise _bad_clause(self.cursor, self.cursor.position)
+        else:
+            if self.clauses == MAX_CLAUSES:
+                raise self.cursor.error(f"at most {MAX_CLAUSES} clauses a filter", opening)
+            self.clauses += 1
+            return _comparison(self.cursor)
+        self.depth -= 1
+        return node
+
+    def _deeper(self, token: Token) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.cursor.error(f"at most {MAX_DEPTH} parentheses and NOT within each other", token)
 
 
 def _comparison(cursor: Cursor) -> Comparison:
@@ -81,24 +130,42 @@ def _comparison(cursor: Cursor) -> Comparison:
     value = _strings(cursor) if operator in LISTS else _value(cursor, left)
     if operator in ("LIKE", "ILIKE") and len(str(value)) > MAX_PATTERN:
         raise cursor.error(f"a pattern may have at most {MAX_PATTERN} characters", left)
+    if operator == "RLIKE":
+        fault = patterns.fault_of(str(value))
+        if fault:
+            raise cursor.error(f"Invalid regular expression: {fault}", cursor.tokens[cursor.position - 1])
+    if isinstance(value, str) and operator in ORDERS:
+        raise cursor.error(f"{operator} compares numbers: write the number without quotes", operator_token)
+    if isinstance(value, float) and operator in TEXT_ONLY:
+        raise cursor.error(f"Expected a quoted string value for {operator}", operator_token)
     if left.entity is Entity.ATTRIBUTE and cursor.language.attributes[left.key].kind == "experiment":
         for item in value if isinstance(value, tuple) else (str(value),):
             parse_experiment_id(item, cursor.source.field)
-    return Comparison(left.entity, left.key, operator, value)
+    return Comparison(left.entity, left.key, operator, value, left.summary, left.ambiguous)
 
 
 def _is_bare(cursor: Cursor) -> bool:
     """Whether a word stands where a clause should and nothing can follow from it."""
-    if cursor.token.is_word("AND", "OR", "NOT"):
+    if cursor.token.is_word("AND", "OR"):
         return True
     following = cursor.tokens[min(cursor.position + 1, len(cursor.tokens) - 1)]
-    return following.kind is Kind.END or following.is_word("AND")
+    return following.kind is Kind.END or following.is_word("AND", "OR") or following.is_symbol(")")
 
 
 def _operator(cursor: Cursor) -> str | None:
     if cursor.token.is_symbol(*NUMERIC):
         return cursor.take().text
-    for words in (("LIKE",), ("ILIKE",), ("IN",), ("NOT", "IN"), ("IS", "NULL"), ("IS", "NOT", "NULL")):
+    if cursor.took_symbol("~"):
+        return "RLIKE"
+    for words in (
+        ("LIKE",),
+        ("ILIKE",),
+        ("RLIKE",),
+        ("IN",),
+        ("NOT", "IN"),
+        ("IS", "NULL"),
+        ("IS", "NOT", "NULL"),
+    ):
         if cursor.took_word(*words):
             return " ".join(words)
     return None
@@ -112,8 +179,10 @@ def _operators(language: Language, left: Identifier) -> tuple[str, ...]:
             return TEXT + LISTS
         case Entity.ATTRIBUTE:
             return language.attributes[left.key].operators
+        case Entity.PARAM:
+            return TEXT + ORDERS + LISTS + NULLS
         case _:
-            return TEXT + LISTS + NULLS if language.keyed_lists else TEXT + NULLS
+            return TEXT + LISTS + NULLS
 
 
 def _value(cursor: Cursor, left: Identifier) -> Value:
@@ -126,6 +195,8 @@ def _value(cursor: Cursor, left: Identifier) -> Value:
         attribute = cursor.language.attributes[left.key]
         if attribute.kind == "number":
             return _number(cursor, left, attribute, token)
+    if left.entity is Entity.PARAM and token.kind is Kind.NUMBER:
+        return float(token.text)
     if token.kind is not Kind.STRING:
         raise cursor.error(
             f"Expected a quoted string value for {left.entity.value} (e.g. 'my-value'). Got value "
@@ -142,12 +213,24 @@ def _number(cursor: Cursor, left: Identifier, attribute: Attribute, token: Token
         return int(text)
     if token.kind is Kind.NUMBER and not attribute.whole:
         return float(text)
+    written = _written(attribute, token)
+    if written is not None:
+        return written
     what = "an integer" if attribute.whole else "a number"
+    if attribute.written:
+        what += f" or a {attribute.written} such as {_WRITTEN[attribute.written]}"
     raise cursor.error(
         f"Expected numeric value type for numeric attribute: {left.key}. Found {shorten(token.text)}, "
         f"which is not {what}",
         token,
     )
+
+
+def _written(attribute: Attribute, token: Token) -> int | None:
+    """Return milliseconds of a quoted time or duration, None for anything else."""
+    if token.kind is not Kind.STRING or not attribute.written:
+        return None
+    return (parse_time if attribute.written == "time" else parse_duration)(token.unquoted())
 
 
 def _strings(cursor: Cursor) -> tuple[str, ...]:
@@ -178,16 +261,15 @@ def _strings(cursor: Cursor) -> tuple[str, ...]:
 
 
 def _bad_clause(cursor: Cursor, start: int) -> InvalidArgument:
-    """Return the error for a clause that is none: from token `start` to the next AND."""
+    """Return the error for a clause that is none: from token `start` to the next AND or OR."""
     end = max(cursor.position, start)
-    while not cursor.tokens[end].is_word("AND") and cursor.tokens[end].kind is not Kind.END:
+    while not cursor.tokens[end].is_word("AND", "OR") and cursor.tokens[end].kind is not Kind.END:
         end += 1
     first, last = cursor.tokens[start], cursor.tokens[max(end - 1, start)]
     clause = cursor.source.text[first.start : last.end]
-    hint = "; clauses are joined by AND" if first.is_word("OR", "NOT") or first.is_symbol("(") else ""
     return cursor.source.error(
         f"Invalid clause(s) in filter string: '{shorten(clause)[1:-1]}'; expected a comparison such as "
-        f"{_example(cursor.language)}{hint}",
+        f"{_example(cursor.language)}",
         first.start,
         last.end,
     )

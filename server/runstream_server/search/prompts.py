@@ -7,7 +7,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from runstream_server.search.query import Prepared
-from runstream_server.search.tree import And, Comparison, Entity, Node
+from runstream_server.search.tree import And, Comparison, Entity, Node, comparisons
 from runstream_server.store import tables as t
 
 IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
@@ -21,6 +21,8 @@ def without_prompts(search: Prepared) -> tuple[Prepared, list[sa.ColumnElement[b
     carry the tag, so the clause itself would match nothing.
     """
     clauses = [clause for clause in _clauses(search.node) if _is_about_prompts(clause)]
+    if not clauses and any(_is_about_prompts(clause) for clause in comparisons(search.node)):
+        return search, []  # within OR or NOT: the filter says itself what it wants
     if clauses and _asks_for_prompts(clauses[0]):
         return search, []
     terms = tuple(clause for clause in _clauses(search.node) if not _is_about_prompts(clause))

@@ -15,9 +15,11 @@ import sqlalchemy as sa
 
 from runstream_server.search.compile import Scope, compile_filter
 from runstream_server.search.entities import Language
+from runstream_server.search.guard import Guard
 from runstream_server.search.order import Phase, SortKey, Term, parse_order, phases
 from runstream_server.search.paging import Pager
 from runstream_server.search.parser import parse_filter
+from runstream_server.search.summaries import settle
 from runstream_server.search.tree import Node
 from runstream_server.validation import check_max_results
 
@@ -90,17 +92,19 @@ def fetch(
     source: the searched table joined to what attributes need, default the table; conditions: what else a
     row must meet; scope: see `compile_filter`; parts: the order, where it is not that of `search.terms`.
     """
-    where = [compile_filter(search.node, search.language, scope), *conditions]
+    node, terms = settle(connection, search.language, search.node, search.terms, scope)
+    where = [compile_filter(node, search.language, scope), *conditions]
     table = search.language.table if source is None else source
     if parts is None:
-        parts = phases(search.terms, search.language, table, scope)
+        parts = phases(terms, search.language, table, scope)
     first, after = (0, None) if search.position is None else (search.position[0], search.position[1:])
     rows: list[tuple[int, Phase, sa.Row[Any]]] = []
+    guard = Guard(connection, node)
     for number in range(int(first or 0), len(parts)):
         part = parts[number]
         query = _select(part, columns, where, after if number == first else None)
         query = query.limit(search.max_results + 1 - len(rows))
-        rows.extend((number, part, row) for row in connection.execute(query))
+        rows.extend((number, part, row) for row in guard.execute(query))
         if len(rows) > search.max_results:
             break
     token = None

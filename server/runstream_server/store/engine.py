@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
+from runstream_server.search import patterns
 from runstream_server.store.filesystem import on_network
 
 logger = logging.getLogger("runstream.store")
@@ -170,6 +171,8 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL; ILIKE lowers both sides
         cursor.close()
+        # In place of the backtracking one that SQLAlchemy brings.
+        connection.create_function("regexp", 2, patterns.search, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:

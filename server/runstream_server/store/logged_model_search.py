@@ -21,7 +21,7 @@ from runstream_server.search.order import Phase, SortKey
 from runstream_server.search.paging import Pager
 from runstream_server.search.parser import parse_filter
 from runstream_server.search.query import Prepared, fetch
-from runstream_server.search.tree import Comparison, Entity, Node
+from runstream_server.search.tree import Entity, Node, comparisons
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.logged_model_reader import COLUMNS, load_models
@@ -87,9 +87,7 @@ def _search(
 
 
 def _has_metric(node: Node) -> bool:
-    if isinstance(node, Comparison):
-        return node.entity is Entity.METRIC
-    return any(_has_metric(term) for term in node.terms)
+    return any(clause.entity is Entity.METRIC for clause in comparisons(node))
 
 
 def _narrowed(datasets: _Datasets) -> Language:

@@ -17,6 +17,7 @@ from runstream_server.store.logged_model_search import search_logged_models
 from runstream_server.store.model_records import record_model
 from runstream_server.store.names import generate_name
 from runstream_server.store.outputs import write_outputs
+from runstream_server.store.run_data import number_of
 from runstream_server.store.run_locks import lock_active
 from runstream_server.store.runs import lock_experiment, now_ms
 from runstream_server.store.tables import logged_model_params, logged_model_tags, logged_models
@@ -224,7 +225,8 @@ def _write_params(connection: sa.Connection, key: _Key, params: Mapping[str, str
             )
     new = {name: value for name, value in params.items() if name not in stored}
     if new:
-        connection.execute(sa.insert(logged_model_params), _rows(key, new))
+        rows = [{**row, "value_num": number_of(str(row["value"]))} for row in _rows(key, new)]
+        connection.execute(sa.insert(logged_model_params), rows)
 
 
 def _log_model(connection: sa.Connection, run_id: str, model: Mapping[str, object]) -> None:

@@ -98,6 +98,14 @@ params = sa.Table(
 )
 # A 6,000-byte value does not fit a btree row: index a prefix, recheck the whole.
 sa.Index("params_by_value", params.c.experiment, params.c.key, sa.func.substr(params.c.value, 1, 256))
+sa.Index(
+    "params_by_number",
+    params.c.experiment,
+    params.c.key,
+    params.c.value_num,
+    postgresql_where=params.c.value_num.is_not(None),
+    sqlite_where=params.c.value_num.is_not(None),
+)
 
 tags = sa.Table(
     "tags",
@@ -359,6 +367,8 @@ logged_model_params = sa.Table(
     _key(),
     _int("experiment"),
     sa.Column("value", Text, nullable=False),
+    # As in params.
+    sa.Column("value_num", sa.Double, nullable=True),
 )
 sa.Index(
     "logged_model_params_by_value",

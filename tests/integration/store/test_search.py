@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from runstream.v1 import runs_pb2
-from runstream_server.errors import InvalidArgument
+from runstream_server.errors import DeadlineExceeded, InvalidArgument
+from runstream_server.search.entities import SUMMARIES
 from runstream_server.store.runs import ParamRow, RunStore, TagRow, resolve, write_events
 from runstream_server.store.tables import experiments, latest_metrics, runs
 
@@ -76,22 +77,44 @@ def _fill(connection, facts):
         put_metrics(connection, key.run, fact.metrics)
 
 
-def put_metrics(connection, run, values):
+def put_metrics(connection, run, values, experiment=0):
     for name, value in values.items():
         nan = math.isnan(value)
         connection.execute(
             sa.insert(latest_metrics).values(
                 run=run,
                 key=name,
-                experiment=0,
+                experiment=experiment,
                 value=None if nan else value,
                 is_nan=nan,
                 step=0,
                 timestamp=0,
-                count=1,
+                count=3,
                 nan_count=int(nan),
+                **summaries_of(value),
             )
         )
+
+
+def summaries_of(value):
+    """Return summaries that differ from the last value and from each other."""
+    if not math.isfinite(value):
+        return {}
+    return {"min": value - 2, "max": value + 2, "mean": value / 2, "min_step": 3, "max_step": 4}
+
+
+def summary(fact, key, name):
+    """Return a summary of a metric of a fact, None without one."""
+    if key not in fact.metrics:
+        return None
+    value = fact.metrics[key]
+    return {
+        "last": value,
+        "count": 3,
+        "nan_count": int(math.isnan(value)),
+        "step": 0,
+        **summaries_of(value),
+    }.get(name)
 
 
 def search(store, filter="", order_by=(), max_results=1000, token="", experiment_ids=("0",)):
@@ -133,6 +156,7 @@ COMPARE = {
     ">=": lambda a, b: a >= b,
     "LIKE": like,
     "ILIKE": lambda a, b: like(fold(a), fold(b)),
+    "RLIKE": lambda a, b: re.search(b, a, re.DOTALL | re.ASCII) is not None,
     "IN": lambda a, b: a in b,
     "NOT IN": lambda a, b: a not in b,
 }
@@ -141,17 +165,72 @@ TEXTUAL = st.sampled_from(["=", "!=", "LIKE", "ILIKE"])
 PATTERNS = st.sampled_from([*TEXTS, "%", "a%", "%b", "_", "A%", "%/%", "na_ve", "%%a%%", "a|%b", "a\\%b"])
 
 
+REGEXES = st.sampled_from(
+    [
+        "a",
+        "^a",
+        "b$",
+        "^$",
+        "a|x",
+        "^(a|A)B?$",
+        "[^a]",
+        "[A-Z]",
+        r"\d+",
+        r"\bb",
+        r"a.b",
+        "(?:a%)+b",
+        r"^\w+$",
+        "a{2,}",
+        r"\\",
+        "i.*E",
+    ]
+)
+
+
 @st.composite
 def clauses(draw):
     """Return a clause as text, and what it says of a fact."""
     kind = draw(
-        st.sampled_from(["metric", "param", "tag", "null", "time", "status", "name", "id", "dataset"])
+        st.sampled_from(
+            [
+                "metric",
+                "summary",
+                "param",
+                "number",
+                "tag",
+                "null",
+                "time",
+                "duration",
+                "status",
+                "name",
+                "id",
+                "dataset",
+            ]
+        )
     )
     key = draw(st.sampled_from(KEYS))
     if kind == "metric":
         operator, value = draw(NUMERIC), draw(st.sampled_from([-1.5, 0.0, 1.0, 2.0**60, 3.5]))
         return f"metrics.`{key}` {operator} {value!r}", (
             lambda fact: key in fact.metrics and COMPARE[operator](fact.metrics[key], value)
+        )
+    if kind == "summary":
+        operator, value = draw(NUMERIC), draw(st.sampled_from([-2.0, 0.0, 0.5, 3.0]))
+        name = draw(st.sampled_from([*SUMMARIES]))
+        return f"metrics.`{key}`.{name} {operator} {value!r}", (
+            lambda fact: (found := summary(fact, key, name)) is not None and COMPARE[operator](found, value)
+        )
+    if kind == "number":
+        operator, value = draw(NUMERIC), draw(st.sampled_from([9, 9.5, 10, -1, 1e3]))
+        return f"params.`{key}` {operator} {value!r}", (
+            lambda fact: (
+                fact.params.get(key, "") in ("9", "10") and COMPARE[operator](float(fact.params[key]), value)
+            )
+        )
+    if kind in ("param", "tag") and draw(st.booleans()):
+        pattern, of, operator = draw(REGEXES), kind + "s", draw(st.sampled_from(["RLIKE", "~"]))
+        return f"{of}.`{key}` {operator} {quoted(pattern)}", (
+            lambda fact: key in getattr(fact, of) and COMPARE["RLIKE"](getattr(fact, of)[key], pattern)
         )
     if kind in ("param", "tag"):
         operator, value, of = draw(TEXTUAL), draw(PATTERNS), kind + "s"
@@ -170,6 +249,11 @@ def clauses(draw):
         return f"attributes.{of}_time {operator} {text}", (
             lambda fact: getattr(fact, of) is not None and COMPARE[operator](getattr(fact, of), value)
         )
+    if kind == "duration":
+        operator, value = draw(NUMERIC), draw(st.sampled_from([-1000, -995, 0]))
+        return f"duration {operator} {value}", (
+            lambda fact: fact.end is not None and COMPARE[operator](fact.end - fact.start, value)
+        )
     if kind == "status":
         operator, value = draw(TEXTUAL), draw(st.sampled_from(["RUNNING", "f%", "F%", "%ED", "_______", "x"]))
         return f"status {operator} {quoted(value)}", (
@@ -187,26 +271,55 @@ def clauses(draw):
     return (operator, chosen), None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(clauses(), min_size=1, max_size=4))
-def test_a_filter_selects_what_python_selects(store, found):
+def tree(leaves):
+    """Return filters of clauses joined in every way, as (text, what it says of a fact)."""
+    return st.recursive(
+        leaves,
+        lambda nodes: st.one_of(
+            nodes.map(lambda node: (f"NOT ({node[0]})", lambda fact: not node[1](fact))),
+            st.lists(nodes, min_size=2, max_size=3).map(
+                lambda found: (
+                    "(" + " AND ".join(n[0] for n in found) + ")",
+                    lambda fact: all(n[1](fact) for n in found),
+                )
+            ),
+            st.lists(nodes, min_size=2, max_size=3).map(
+                lambda found: (
+                    "(" + " or ".join(n[0] for n in found) + ")",
+                    lambda fact: any(n[1](fact) for n in found),
+                )
+            ),
+        ),
+        max_leaves=6,
+    )
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_filter_selects_what_python_selects(store, data):
     store, facts = store
-    texts, tests = [], []
-    for text, test in found:
-        if test is None:
-            operator, chosen = text
-            wanted = [facts[number].id for number in chosen]
-            text = f"run_id {operator} ({', '.join(map(quoted, wanted))})"
-            test = lambda fact, operator=operator, wanted=wanted: COMPARE[operator](fact.id, wanted)  # noqa: E731
-        texts.append(text)
-        tests.append(test)
-    expected = {fact.id for fact in facts if all(test(fact) for test in tests)}
-    assert set(ids(search(store, " AND ".join(texts)))) == expected
+
+    def with_ids(found):
+        text, test = found
+        if test is not None:
+            return found
+        operator, chosen = text
+        wanted = [facts[number].id for number in sorted(chosen)]
+        return (
+            f"run_id {operator} ({', '.join(map(quoted, wanted))})",
+            lambda fact: COMPARE[operator](fact.id, wanted),
+        )
+
+    text, test = data.draw(tree(clauses().map(with_ids)))
+    assert set(ids(search(store, text))) == {fact.id for fact in facts if test(fact)}, text
 
 
 def sort_value(fact, term):
     """Return (rank, value) of a fact by a term, rank 0 for what counts."""
     entity, _, key = term.partition(".")
+    if entity == "metrics" and key.startswith("k."):
+        value = summary(fact, "k", key[2:])
+        return (2, 0) if "k" not in fact.metrics else (1, 0) if value is None else (0, value)
     if entity == "metrics":
         value = fact.metrics.get(key)
         return (2, 0) if value is None else (1, 0) if math.isnan(value) else (0, value)
@@ -257,6 +370,8 @@ class _Value:
 TERMS = st.sampled_from(
     [
         "metrics.k",
+        "metrics.k.min",
+        "metrics.k.count",
         "metrics.a/b",
         "params.k",
         "tags.k",
@@ -279,7 +394,8 @@ def test_pages_of_every_size_join_to_the_whole_in_order(store, terms, size):
     order = []
     for term, ascending in terms:
         entity, dot, key = term.partition(".")
-        order.append((f"{entity}.`{key}`" if dot else term) + (" ASC" if ascending else " DESC"))
+        plain = not dot or key.startswith("k.")
+        order.append((term if plain else f"{entity}.`{key}`") + (" ASC" if ascending else " DESC"))
     found, token = [], ""
     while True:
         page = search(store, "", order, size, token)
@@ -363,3 +479,36 @@ def test_a_hundred_clauses_and_twenty_terms_are_answered(store):
     store, _ = store
     filters = " AND ".join(f"params.p{number} IS NULL AND metrics.k != {number}" for number in range(50))
     search(store, filters, [f"metrics.m{number}" for number in range(20)], 5)
+
+
+def test_a_summary_yields_to_a_metric_of_that_very_name(db):
+    store = RunStore(db)
+    mine, other = (db.write(_new_experiment, name) for name in ("summaries", "named so"))
+    made = {}
+    for experiment, metrics in [(mine, {"loss": 5.0}), (other, {"loss": 5.0}), (other, {"loss.min": 1.0})]:
+        info = store.create_run(experiment).info
+        made[info.run_id] = "+".join(metrics)
+        key = db.read(lambda connection, run=info.run_id: resolve(connection, [run]))[info.run_id]
+        db.write(put_metrics, key.run, metrics, key.experiment)
+
+    def found(filter, experiment, order=()):
+        return [made[run] for run in ids(search(store, filter, order, experiment_ids=[experiment]))]
+
+    assert found("metrics.loss.min = 3", mine) == ["loss"]
+    assert found("metrics.loss.min = 3", other) == []
+    assert found("metrics.loss.min = 1", other) == ["loss.min"]
+    assert found("metrics.`loss.min` = 1", other) == ["loss.min"]
+    assert found("metrics.`loss`.min = 3", other) == ["loss"]
+    assert found("metrics.loss.min = 1 OR metrics.`loss.min`.max = 3", other, ["metrics.loss.min"]) == [
+        "loss.min"
+    ]
+
+
+def test_a_long_regular_expression_search_ends(store, db):
+    if db.is_sqlite:
+        pytest.skip("RE2 is linear")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runstream_server.search.guard.TIMEOUT_S", 0.001)
+        with pytest.raises(DeadlineExceeded):
+            search(store[0], " OR ".join(["params.k ~ '(a|b){50}c'"] * 90))
+    search(store[0])  # the pool's connection has no timeout left

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstream_server.errors import InvalidArgument
-from runstream_server.search.entities import EXPERIMENTS, MODELS, RUNS, VERSIONS
+from runstream_server.search.entities import EXPERIMENTS, LOGGED_MODELS, MODELS, RUNS, VERSIONS
 from runstream_server.search.order import parse_order
 from runstream_server.search.parser import parse_filter
-from runstream_server.search.tree import And, Comparison, Entity
+from runstream_server.search.tree import And, Comparison, Entity, Not, Or, comparisons
 
-LANGUAGES = [RUNS, EXPERIMENTS, MODELS, VERSIONS]
+LANGUAGES = [RUNS, EXPERIMENTS, MODELS, VERSIONS, LOGGED_MODELS]
 
 
 def clause(text, language=RUNS):
@@ -49,6 +49,17 @@ def clause(text, language=RUNS):
         ("run_id not  in ('a')", (Entity.ATTRIBUTE, "run_id", "NOT IN", ("a",))),
         ("dataset.name LIKE '%x'", (Entity.DATASET, "name", "LIKE", "%x")),
         ("datasets.context IN ('train')", (Entity.DATASET, "context", "IN", ("train",))),
+        ("params.lr < 0.01", (Entity.PARAM, "lr", "<", 0.01)),
+        ("params.n = 5", (Entity.PARAM, "n", "=", 5.0)),
+        ("params.model IN ('a', 'b')", (Entity.PARAM, "model", "IN", ("a", "b"))),
+        ("tags.a ~ '^x'", (Entity.TAG, "a", "RLIKE", "^x")),
+        ("run_name rlike 'a|b'", (Entity.ATTRIBUTE, "run_name", "RLIKE", "a|b")),
+        ("start_time > '2026-11-01'", (Entity.ATTRIBUTE, "start_time", ">", 1793491200000)),
+        ("end_time <= '2026-11-01T14:30:05.25Z'", (Entity.ATTRIBUTE, "end_time", "<=", 1793543405250)),
+        ("start_time < '2026-11-01 01:00+02:00'", (Entity.ATTRIBUTE, "start_time", "<", 1793487600000)),
+        ("duration > '2h'", (Entity.ATTRIBUTE, "duration", ">", 7_200_000)),
+        ("duration >= '1d2h3m4s5ms'", (Entity.ATTRIBUTE, "duration", ">=", 93_784_005)),
+        ("duration < 1.5", (Entity.ATTRIBUTE, "duration", "<", 1.5)),
         ("\n metrics.loss\t<\n1 ", (Entity.METRIC, "loss", "<", 1.0)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -61,6 +72,50 @@ def test_clauses_are_joined_by_and_in_any_case():
     node = parse_filter("metrics.a > 1 AND params.b = 'AND' and tags.c != 'x'", RUNS)
     assert isinstance(node, And)
     assert [term.key for term in node.terms if isinstance(term, Comparison)] == ["a", "b", "c"]
+
+
+A, B, C = (Comparison(Entity.METRIC, key, "=", 1.0) for key in "abc")
+
+
+@pytest.mark.parametrize(
+    ("text", "node"),
+    [
+        ("metrics.a = 1 OR metrics.b = 1", Or((A, B))),
+        ("metrics.a = 1 or metrics.b = 1 and metrics.c = 1", Or((A, And((B, C))))),
+        ("(metrics.a = 1 OR metrics.b = 1) AND metrics.c = 1", And((Or((A, B)), C))),
+        ("NOT metrics.a = 1", Not(A)),
+        ("not not metrics.a = 1", Not(Not(A))),
+        ("NOT metrics.a = 1 AND metrics.b = 1", And((Not(A), B))),
+        ("NOT (metrics.a = 1 AND metrics.b = 1)", Not(And((A, B)))),
+        ("((metrics.a = 1))", A),
+    ],
+)
+def test_or_not_and_parentheses_bind_as_in_sql(text, node):
+    assert parse_filter(text, RUNS) == (node if isinstance(node, And) else And((node,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "summary", "ambiguous"),
+    [
+        ("metrics.loss.min < 1", "loss", "min", True),
+        ("metrics.a.b.max < 1", "a.b", "max", True),
+        ("metrics.`loss.min` < 1", "loss.min", None, False),
+        ('metrics."loss.min" < 1', "loss.min", None, False),
+        ("metrics.`loss`.min < 1", "loss", "min", False),
+        ("metrics.`loss.min`.max < 1", "loss.min", "max", False),
+        ("metrics.min < 1", "min", None, False),
+        ("metrics.loss.median < 1", "loss.median", None, False),
+    ],
+)
+def test_a_summary_is_named_after_the_key(text, key, summary, ambiguous):
+    (node,) = comparisons(parse_filter(text, RUNS))
+    assert (node.key, node.summary, node.ambiguous) == (key, summary, ambiguous)
+    (term, *_) = parse_order([text.replace("< 1", "DESC")], RUNS)
+    assert (term.key, term.summary, term.ambiguous, term.ascending) == (key, summary, ambiguous, False)
+
+
+def test_logged_models_have_no_summaries():
+    assert clause("metrics.loss.min < 1", LOGGED_MODELS)[1] == "loss.min"
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
@@ -84,9 +139,6 @@ def test_other_searches_have_their_own_words():
         ("metrics.a > 1 AND", "Invalid clause(s) in filter string", None),
         ("AND", "Invalid clause(s) in filter string: 'AND'", "AND"),
         ("metrics.a >", "Invalid clause(s) in filter string: 'metrics.a >'", "metrics.a >"),
-        ("metrics.a = 1 OR metrics.b = 2", "joined by AND", "OR metrics.b = 2"),
-        ("NOT metrics.a = 1", "joined by AND", "NOT metrics.a = 1"),
-        ("(metrics.a = 1)", "joined by AND", "(metrics.a = 1)"),
         (
             "metrics.a = 1 metrics.b = 2",
             "Invalid clause(s) in filter string: 'metrics.b = 2'",
@@ -97,11 +149,32 @@ def test_other_searches_have_their_own_words():
         ("metrics.a = '1'", "Expected numeric value type for metric", "'1'"),
         ("metrics.a LIKE 'x'", "Invalid comparator 'LIKE'", "LIKE"),
         ("metrics.a IS NULL", "Invalid comparator 'IS NULL'", "IS"),
-        ("params.a = 1", "Expected a quoted string value for parameter", "1"),
+        ("(metrics.a = 1", "the ( is not closed", "("),
+        ("(metrics.a = 1 metrics.b = 2)", "Invalid clause(s)", "metrics.b = 2)"),
+        ("metrics.a = 1)", "Invalid clause(s)", ")"),
+        ("()", "Invalid clause(s)", ")"),
+        ("metrics.a = 1 OR", "Invalid clause(s)", None),
+        ("metrics.a = 1 OR AND metrics.b = 1", "Invalid clause(s)", None),
+        ("NOT", "Invalid clause(s)", None),
+        ("NOT bogus OR metrics.a = 1", "Invalid clause(s) in filter string: 'bogus'", "bogus"),
+        ("metrics.`a`.median > 1", "expected a summary after the key", "median"),
+        ("params.a > 'x'", "without quotes", ">"),
+        ("params.a > '5'", "without quotes", ">"),
+        ("params.a LIKE 5", "quoted string value for LIKE", "LIKE"),
+        ("tags.a = 5", "Expected a quoted string value for tag", "5"),
+        ("tags.a > 5", "Invalid comparator '>'", ">"),
+        ("params.a RLIKE '('", "Invalid regular expression", "'('"),
+        ("params.a ~ '(?=x)'", "Invalid regular expression", "'(?=x)'"),
+        ("params.a ~ '(?i)x'", "(?", None),
+        ("params.a ~ '(a)\\1'", "Invalid regular expression", None),
+        ("params.a ~ 'a{1000}'", "repetitions", None),
+        ("params.a ~ '[[.a.]]'", "not supported", None),
+        ("params.a ~ '((a{1,200}){1,200}){1,200}'", "Invalid regular expression", None),
+        ("start_time > '2026-13-01'", "a time such as '2026-11-01T14:30'", "'2026-13-01'"),
+        ("start_time > 'yesterday'", "a time such as", "'yesterday'"),
+        ("duration > '2 h'", "a duration such as '1h30m'", "'2 h'"),
+        ("duration > '2026-11-01'", "a duration such as", None),
         ("params.a = `x`", "Expected a quoted string value", "`x`"),
-        ("params.a > 'x'", "Invalid comparator '>'", ">"),
-        ("params.a IN ('x')", "Invalid comparator 'IN'", "IN"),
-        ("status IN ('x')", "Invalid comparator 'IN'", "IN"),
         ("start_time = '5'", "Expected numeric value type for numeric attribute", "'5'"),
         ("start_time LIKE '5'", "Invalid comparator 'LIKE'", "LIKE"),
         ("run_id IN ()", "got empty list", "("),
@@ -139,6 +212,9 @@ def test_an_error_says_what_is_wrong_and_shows_where(text, says, marks):
         " AND ".join(["metrics.a > 1"] * 100_000),
         " AND ".join(["metrics.a > 1"] * 101),
         "(" * 10_000 + "metrics.a > 1" + ")" * 10_000,
+        "NOT " * 10_000 + "metrics.a > 1",
+        " OR ".join(["metrics.a > 1"] * 101),
+        f"params.a RLIKE '{'(a|b)' * 1000}'",
         f"params.a = '{'x' * 1_000_000}'",
         f"params.a LIKE '{'%' * 9000}'",
         "'" * 60_001,
@@ -146,7 +222,20 @@ def test_an_error_says_what_is_wrong_and_shows_where(text, says, marks):
         f"metrics.a = {'1' * 60_000}x",
         f"metrics.{'a.' * 30_000} = 1",
     ],
-    ids=["terms", "terms over", "parens", "literal", "pattern", "quotes", "backquotes", "digits", "dots"],
+    ids=[
+        "terms",
+        "terms over",
+        "parens",
+        "nots",
+        "ors",
+        "regex",
+        "literal",
+        "pattern",
+        "quotes",
+        "backquotes",
+        "digits",
+        "dots",
+    ],
 )
 def test_hostile_sizes_are_refused(text):
     with pytest.raises(InvalidArgument) as caught:
@@ -165,7 +254,7 @@ def test_a_long_filter_shows_only_the_neighbourhood_of_the_error():
 
 
 WORDS = r"""metrics params tags attributes datasets run . . = != < <= LIKE ILIKE IN NOT IS NULL AND OR ( ) ,
-    ' " ` 'x' 1 -2.5 1e9 a name status start_time version_number \ ; -- % _ é"""
+    ' " ` 'x' 1 -2.5 1e9 a.min name status duration start_time version_number \ ; -- % _ é"""
 words = st.sampled_from([*re.split(r"\s+", WORDS), "\n", "\u202e"])
 
 
