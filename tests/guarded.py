@@ -86,8 +86,12 @@ class GuardedProcess:
         if self._guard:
             for pid in children(self._guard.pid):
                 os.kill(pid, signal.SIGKILL)
-            self._guard.communicate()
-            self._guard = None
+            self.stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._guard is not None and self._guard.poll() is None
 
     @property
     def pid(self) -> int:

@@ -1,9 +1,9 @@
 """`runstream server` as a process of its own, on fixed ports, to be stopped, killed and started again.
 
-    with runstream_server(folder / "store") as server:
-        script(env=server.client_env)
-        server.process.kill()
-        server.process.start()
+with runstream_server(folder / "store") as server:
+    script(env=server.client_env)
+    server.process.kill()
+    server.process.start()
 """
 
 import os
@@ -34,16 +34,22 @@ class RunstreamServer:
 
 @contextmanager
 def runstream_server(
-    folder: Path, backend_store_uri: str, *options: str, env: Mapping[str, str] | None = None
+    folder: Path,
+    backend_store_uri: str,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    module: str = "runstream._cli",
 ) -> Iterator[RunstreamServer]:
     """Run a server over `backend_store_uri`; `folder` (made if absent) keeps its log and the clients' state.
+
+    `module` is what `python -m` runs; fault tests put a server there that lacks what they test.
 
     Raises:
         ServerError: it does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     http, grpc = free_port(), free_port()
-    command = [sys.executable, "-m", "runstream._cli", "server", f"--port={http}", f"--grpc-port={grpc}"]
+    command = [sys.executable, "-m", module, "server", f"--port={http}", f"--grpc-port={grpc}"]
     command += [f"--backend-store-uri={backend_store_uri}", *options]
     url = f"http://127.0.0.1:{http}"
     process = GuardedProcess(command, folder=folder, ready=lambda: _answers(url), env=env)

@@ -58,13 +58,15 @@ def _count(connection: sa.Connection, run_id: str) -> dict[int, int]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def stack(request, tmp_path) -> Iterator[Stack]:
+    """Yield a server; a marker `server_module` names another one than the product's."""
     if request.param == "sqlite":
         uri = f"sqlite:///{tmp_path / 'store.db'}"
     else:
         uri = request.getfixturevalue("postgres_dsn")
-    with runstream_server(
-        tmp_path / "server", uri, f"--artifacts-destination={tmp_path / 'artifacts'}"
-    ) as server:
+    marker = request.node.get_closest_marker("server_module")
+    module = marker.args[0] if marker else "runstream._cli"
+    artifacts = f"--artifacts-destination={tmp_path / 'artifacts'}"
+    with runstream_server(tmp_path / "server", uri, artifacts, module=module) as server:
         state = tmp_path / "server" / "state"
         try:
             yield Stack(server, request.param, tmp_path)
@@ -101,6 +103,37 @@ def test_server_killed_under_load(stack, report):
             check(stack, trained),
             f"slowest call {trained.slowest * 1e3:.1f} ms",
         )
+
+
+@pytest.mark.server_module("tests.faults.dying_server")
+def test_server_dies_between_commit_and_acknowledgement(stack, report):
+    line = die_and_check(stack, careless=False)
+    report(f"server died {ROUNDS} times between COMMIT and acknowledgement", line)
+
+
+@pytest.mark.server_module("tests.faults.dying_server")
+def test_counts_notice_a_server_without_watermark_check(stack, report):
+    """The mechanism under test is off, in the story above: points are doubled, and `check` says so."""
+    with pytest.raises(AssertionError, match="logged") as noticed:
+        die_and_check(stack, careless=True)
+    report("WITHOUT the watermark check, RED as it must be", str(noticed.value).splitlines()[0])
+
+
+def die_and_check(stack: Stack, *, careless: bool) -> str:
+    """Let the server die ROUNDS times after a commit it told nobody of; return what `check` says."""
+    process = stack.server.process
+    process.stop()
+    process.env |= {"FAULT_DIE_AFTER": "5", "FAULT_CARELESS": "1" if careless else "0"}
+    with trainer(stack.folder / "training", stack.server.client_env) as trained:
+        for _ in range(ROUNDS):
+            process.start()
+            until(lambda: not process.alive, 60, "the server dies")
+            process.stop()
+        process.env["FAULT_DIE_AFTER"] = "-1"
+        process.start()
+        assert trained.stop() == 0, trained.log.read_text()
+        sync(stack.server.client_env)
+        return check(stack, trained)
 
 
 def test_sender_killed_under_load(stack, report):
