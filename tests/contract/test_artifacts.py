@@ -89,7 +89,7 @@ def artifacts(server) -> Iterator[Artifacts]:
 
 
 @pytest.fixture
-def run(artifacts) -> str:
+def run(artifacts):
     return artifacts.run()
 
 

@@ -47,15 +47,18 @@ class Writer(Protocol):
 
     def write(self, data: bytes) -> None:
         """Append bytes. Raises: Unavailable."""
+        ...
 
     def commit(self) -> None:
         """Make the file visible under its name, replacing what was there, durably.
 
         Raises: InvalidArgument when a folder has taken the name meanwhile; Unavailable.
         """
+        ...
 
     def abort(self) -> None:
         """Leave nothing of the file behind. Does nothing after `commit`; never raises."""
+        ...
 
 
 class Reader(Protocol):
@@ -66,9 +69,11 @@ class Reader(Protocol):
 
     def read(self) -> bytes:
         """Return the next 1 to CHUNK_BYTES bytes, none at the end of the range. Raises: Unavailable."""
+        ...
 
     def close(self) -> None:
         """Release what the reader holds."""
+        ...
 
 
 class ArtifactStore(Protocol):
@@ -76,18 +81,22 @@ class ArtifactStore(Protocol):
 
     def check(self) -> None:
         """Raise Unavailable, saying in words for whoever runs the server what keeps it from working."""
+        ...
 
     def list(self, folder: ArtifactPath, *, after: str = "", limit: int = 1000) -> Listing:
         """Return one level of a folder: at most `limit` names greater than `after`; none for no folder."""
+        ...
 
     def stat(self, path: ArtifactPath) -> Entry | None:
         """Return what is at `path`, None when nothing is."""
+        ...
 
     def open_read(self, path: ArtifactPath, *, offset: int = 0, length: int | None = None) -> Reader:
         """Open `length` bytes (default: all) of a file from `offset`; less when it ends before.
 
         Raises: NotFound when there is no such file; OutOfRange when `offset` is greater than its size.
         """
+        ...
 
     def check_free(self, path: ArtifactPath, root: ArtifactPath) -> None:
         """Check, before bytes travel, that a file can be at `path`, below `root`, which is a folder.
@@ -95,21 +104,26 @@ class ArtifactStore(Protocol):
         Two uploads at once may still cross on an object store. Raises: InvalidArgument when `path` is a
         folder or a part of it below `root` is a file.
         """
+        ...
 
     def open_write(self, path: ArtifactPath, *, size: int | None = None) -> Writer:
         """Begin a file; `size` in bytes when known. Raises: InvalidArgument for the root."""
+        ...
 
     def delete(self, path: ArtifactPath) -> None:
         """Remove a file, or a folder with all below it; nothing there is fine.
 
         Raises: InvalidArgument for the root.
         """
+        ...
 
     def presign_put(self, path: ArtifactPath, expires_in: int) -> str:
         """Return an URL good for one PUT within `expires_in` seconds. Raises: Unsupported."""
+        ...
 
     def presign_get(self, path: ArtifactPath, expires_in: int) -> str:
         """Return an URL good for GETs within `expires_in` seconds. Raises: Unsupported."""
+        ...
 
 
 def page(names: Iterable[tuple[str, Entry]], after: str, limit: int) -> Listing:

@@ -41,22 +41,27 @@ class LocationSettings(Protocol):
     @property
     def backend_store_uri(self) -> str:
         """Where metadata lies."""
+        ...
 
     @property
     def artifacts_destination(self) -> str | None:
         """Where the server keeps artifacts."""
+        ...
 
     @property
     def default_artifact_root(self) -> str | None:
         """Root of locations of new experiments."""
+        ...
 
     @property
     def serve_artifacts(self) -> bool:
         """Whether artifacts go through the server."""
+        ...
 
     @property
     def allowed_artifact_stores(self) -> tuple[str, ...]:
         """Locations inside which clients may choose."""
+        ...
 
 
 class LocationError(ValueError):

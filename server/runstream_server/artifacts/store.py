@@ -29,10 +29,12 @@ class ArtifactSettings(LocationSettings, Protocol):
     @property
     def s3_endpoint_url(self) -> str | None:
         """Endpoint of S3 stores."""
+        ...
 
     @property
     def threads(self) -> int:
         """Threads that may wait for a store at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
