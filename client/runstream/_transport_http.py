@@ -131,14 +131,6 @@ class HttpTransport(Transport):
         self._open_connections.add(connection)
         return connection
 
-    def open(self, timeout: float) -> http.client.HTTPConnection:
-        """Return another connection, for a body that is not read at once; connects at the first request."""
-        return open_connection(self._url, self.config, timeout)
-
-    def target(self, path: str) -> str:
-        """Return what a request line says for a path of the server."""
-        return self._url.path + path
-
 
 def open_connection(url: SplitResult, config: Config, timeout: float) -> http.client.HTTPConnection:
     """Return a connection to the host of `url`, through the environment's proxy if one is meant for it.
