@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ["quickstart.md", "concepts.md"]
+PAGES = ["quickstart.md", "concepts.md", "../README.md"]
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,4 +34,4 @@ def test_the_python_of_a_page_prints_what_the_page_says(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_of_a_page_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (DOCS / page).read_text())
-    assert [target for target in targets if not (DOCS / target).exists()] == []
+    assert [target for target in targets if not ((DOCS / page).parent / target).exists()] == []
