@@ -24,7 +24,7 @@ DETAILS = "grpc-status-details-bin"
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    ("grpc.http2.bdp_probe", 0),  # else what a download may send ahead of its reader grows to 100s of MiB
+    ("grpc.http2.bdp_probe", 0),  # a fixed bound on what comes ahead of its reader, as on the server
     ("grpc.http2.lookahead_bytes", 4 << 20),
     ("grpc.enable_retries", 0),  # Transport.unary retries, under one deadline
     ("grpc.initial_reconnect_backoff_ms", 100),
