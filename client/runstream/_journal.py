@@ -181,7 +181,7 @@ class Journal:
             for sequence in taken:
                 self.give_up(sequence)
             raise
-        return taken[0]
+        return taken[0]  # pyright: ignore[reportGeneralTypeIssues]
 
     def define_series(self, run_id: str, key: str) -> int:
         """Return the number of a series, new or known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,24 @@ class Pending:
             f"{self.journal}{kept}. To deliver them: "
             f"runstream sync --tracking-uri {redacted(config.tracking_uri)}"
         )
+
+
+Target = tuple[Path, int]
+"""Folder of a journal, and the sequence up to which it is to be delivered."""
+
+
+def ask_all(
+    link: Callable[[], Link], targets: list[Target], timeout: float, base: Pending
+) -> tuple[Pending, list[Target]]:
+    """Ask about several journals in `timeout` seconds; return `base` plus what is left, and those done."""
+    deadline = time.monotonic() + max(0.0, timeout)
+    total, done = base, []
+    for folder, sequence in targets:
+        part = ask(link, folder, sequence, max(0.0, deadline - time.monotonic()))
+        total = total.plus(part)
+        if part.empty:
+            done.append((folder, sequence))
+    return total, done
 
 
 def ask(link: Callable[[], Link], folder: Path, sequence: int, timeout: float) -> Pending:

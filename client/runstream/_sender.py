@@ -48,7 +48,7 @@ def main() -> None:
     if log.stat().st_size > LOG_BYTES:
         os.truncate(log, 0)
     try:
-        from runstream._sender_core import SenderProcess
+        from runstream._sender_process import SenderProcess
 
         SenderProcess(folder).run()
     except BaseException:

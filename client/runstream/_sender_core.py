@@ -15,7 +15,6 @@ from runstream import _errors
 from runstream._acks import Ack
 from runstream._adopt import read_meta
 from runstream._errors import RunstreamError, Unavailable
-from runstream._sender_control import ControlServer
 from runstream._sender_delivery import DONE, Delivery
 from runstream._sender_relay import download, relay
 from runstream._sender_uploads import Upload, Uploader
@@ -35,7 +34,6 @@ HEARTBEAT_EVERY = 10.0
 MAX_UNDER_WAY = 64
 """Batches of all sessions that may be under way."""
 DRAIN_SECONDS = 5.0
-HELLO_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
 _BUSY, _CALM = 0.02, 0.1  # seconds between looks at the journals
 _CALM_AFTER = 3.0
@@ -371,41 +369,3 @@ def _session_state(delivery: Delivery, sequence: int) -> SessionState:
         pending_uploads=len(delivery.uploads),
         refused=len(delivery.refused),
     )
-
-
-class SenderProcess:
-    """The sender as a process: its socket is there first, its settings come with the first HELLO."""
-
-    def __init__(self, folder: StateFolder) -> None:
-        self._folder = folder
-        self._hello: queue.SimpleQueue[Config] = queue.SimpleQueue()
-        self._core: SenderCore | None = None
-        self._ready = threading.Event()
-
-    def run(self) -> None:
-        """Serve until idle for the linger time, or asked to drain."""
-        control = ControlServer(self._folder.socket(), self._handle)
-        try:
-            config = self._hello.get(timeout=HELLO_SECONDS)
-            core = self._core = SenderCore(config, self._folder)
-            self._ready.set()
-            logger.info("sender %s for %s", version(), config.shown_uri)
-            core.run(config.sender_linger)
-        except queue.Empty:
-            return
-        finally:
-            # First out of reach, then done: who comes now starts another sender, which needs our lock.
-            control.close()
-        core.close()
-
-    def _handle(self, request: ControlRequest) -> ControlResponse:
-        if self._core is None:
-            from runstream._sender import config_of
-
-            if request.sender.action != SenderCall.ACTION_HELLO:
-                return ControlResponse(id=request.id, code=_errors.UNAVAILABLE, message="say HELLO first")
-            self._hello.put(config_of(request.sender.credentials["config"]))
-            self._ready.wait(HELLO_SECONDS)
-        if self._core is None:
-            raise Unavailable("the sender did not come up")
-        return self._core.handle(request)

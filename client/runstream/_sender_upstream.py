@@ -43,6 +43,7 @@ class Upstream:
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
         self._since = 0.0
+        self._answered = False
         self.carrier: Carrier | None = None
         """The connection frames go through; None while there is none."""
         self.reachable = True
@@ -73,12 +74,12 @@ class Upstream:
         """Note a connection (main thread)."""
         self._connecting = False
         self.carrier = carrier
-        self._since = time.monotonic()
+        self._since, self._answered = time.monotonic(), False
         carrier.start()  # not before: its end must find it here
 
     def on_answer(self) -> None:
         """Note that the server answers."""
-        self.reachable, self.error = True, ""
+        self.reachable, self.error, self._answered = True, "", True
 
     def on_broken(self, error: RunstreamError | None) -> None:
         """Note that the connection ended or none came about; the next try waits a little longer."""
@@ -86,8 +87,9 @@ class Upstream:
         if self.carrier is not None and time.monotonic() - self._since > _STEADY:
             self._pause = _FIRST_PAUSE
         self.carrier = None
-        if error is not None:
-            self.note(error)
+        if error is not None and not self._answered:
+            self.note(error)  # not for a connection that broke: the next try tells whether the server is gone
+        self._answered = False
         self._not_before = time.monotonic() + wait_of(error, self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, _LAST_PAUSE)
 

@@ -26,8 +26,8 @@ from runstream import _slots as slots
 from runstream._dictionary import RunEntry
 from runstream._errors import InvalidParameter, Offline, error_from_code
 from runstream._journal import Full, Journal, LogMetric
-from runstream._pending import Pending, ask
-from runstream._state import StateFolder, boot_id, machine_id, redacted, state_folder
+from runstream._pending import Pending, ask_all
+from runstream._state import StateFolder, provenance, state_folder
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -64,6 +64,7 @@ class Session:
         self._params: dict[tuple[str, str], str] = {}
         self._lost = 0
         self._warned = False
+        self._told = Pending()
         self._lock = threading.RLock()
 
     @staticmethod
@@ -142,7 +143,7 @@ class Session:
                 f"Changing param values is not allowed. Param with key='{key}' was already logged with "
                 f"value='{known[:200]}' for run ID='{run_id}'. Attempted logging new value '{text[:200]}'."
             )
-        self._record(slots.PARAM, run_id, slots.pair_text(key, text))
+        self.journal_record(slots.PARAM, run_id, slots.pair_text(key, text))
 
     def set_tag(self, run_id: str, key: str, value: Any) -> None:
         """Journal a tag; over-long text is cut, with a warning.
@@ -151,11 +152,11 @@ class Session:
         """
         checks.check_key(key, "tag")
         text = checks.cut_value(value, key, "tag", checks.MAX_TAG_VALUE)
-        self._record(slots.TAG, checks.check_run_id(run_id), slots.pair_text(key, text))
+        self.journal_record(slots.TAG, checks.check_run_id(run_id), slots.pair_text(key, text))
 
     def set_status(self, run_id: str, status: int, end_time: int | None = None) -> None:
         """Journal a change of status, a RunStatus number; `end_time` in ms, for the states that end a run."""
-        self._record(slots.STATUS, checks.check_run_id(run_id), slots.status_text(status, end_time))
+        self.journal_record(slots.STATUS, checks.check_run_id(run_id), slots.status_text(status, end_time))
 
     def log_artifact(self, run_id: str, local_path: str | os.PathLike[str], path: str) -> None:
         """Keep a file and journal its upload as `path` (file name included) of the run.
@@ -190,7 +191,9 @@ class Session:
             if pending.reachable is False:
                 break
             pending = self.wait_once(min(0.5, deadline - time.monotonic()))
-        pending.report(self.config)
+        if pending != self._told:
+            self._told = pending
+            pending.report(self.config)
         return pending
 
     def close(self, timeout: float | None = None) -> Pending:
@@ -241,10 +244,6 @@ class Session:
             keeper = self._keeper = self._keeper or self._new_keeper()
         return keeper.link()
 
-    def journal_record(self, kind: int, run_id: str, text: bytes) -> None:
-        """Write a record; count it as lost when there is no room."""
-        self._record(kind, run_id, text)
-
     def _writer(self) -> Journal:
         """Return the journal, a new one after a fork, a close or 100,000 series."""
         journal = self._journal
@@ -254,17 +253,7 @@ class Session:
         return journal
 
     def _begin(self) -> Journal:
-        meta = {
-            "tracking_uri": redacted(self.config.tracking_uri),
-            "credentials": self._folder.fingerprint,
-            "offline": self.config.offline,
-            "host": os.uname().nodename,
-            "machine": machine_id(),
-            "boot": boot_id(),
-            "pid": os.getpid(),
-            "rank": self.config.rank,
-            "created": time.time_ns() // 1_000_000,
-        }
+        meta = provenance(self.config, self._folder)
         try:
             journal = Journal.create(
                 self._folder.journals, str(uuid.uuid4()), meta, self.config.journal_limit
@@ -317,7 +306,8 @@ class Session:
             entry = journal.declare(known) if known else journal.attach(run_id)
         return entry
 
-    def _record(self, kind: int, run_id: str, text: bytes) -> None:
+    def journal_record(self, kind: int, run_id: str, text: bytes) -> None:
+        """Write a record of a run; count it as lost when there is no room."""
         try:
             journal = self._writer()
             journal.write_record(kind, self._run(journal, run_id).run, text)
@@ -389,13 +379,9 @@ class Session:
             if journal is not None and journal.written():
                 targets.append((journal.folder, journal.written()))
         lost = self._lost + (journal.lost if journal else 0)
-        total = Pending(lost=lost, journal=str(journal.folder if journal else self._folder.journals))
-        deadline = time.monotonic() + max(0.0, timeout)
-        for target in targets:
-            part = ask(self.link, *target, max(0.0, deadline - time.monotonic()))
-            total = total.plus(part)
-            if part.empty and target in self._past:
-                self._past.remove(target)
+        base = Pending(lost=lost, journal=str(journal.folder if journal else self._folder.journals))
+        total, done = ask_all(self.link, targets, timeout, base)
+        self._past = [target for target in self._past if target not in done]
         return total
 
     def _after_fork(self) -> None:

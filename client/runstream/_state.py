@@ -16,9 +16,10 @@ import os
 import stat
 import struct
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runstream._errors import RunstreamError
@@ -104,6 +105,21 @@ def state_root(setting: Path | str | None) -> Path:
             fallback,
         )
         return fallback
+
+
+def provenance(config: Config, folder: StateFolder) -> dict[str, Any]:
+    """Return what a journal says about where it comes from and belongs; nothing secret."""
+    return {
+        "tracking_uri": redacted(config.tracking_uri),
+        "credentials": folder.fingerprint,
+        "offline": config.offline,
+        "host": os.uname().nodename,
+        "machine": machine_id(),
+        "boot": boot_id(),
+        "pid": os.getpid(),
+        "rank": config.rank,
+        "created": time.time_ns() // 1_000_000,
+    }
 
 
 def machine() -> str:
