@@ -31,7 +31,7 @@ class RestDoor:
     def call(self, request: Message, timeout: float = TIMEOUT) -> Any:
         """Send a request. Raises: ApiError."""
         method = methods()[request.DESCRIPTOR.full_name]
-        rule = method.GetOptions().Extensions[rule_of]
+        rule = method.GetOptions().Extensions[rule_of]  # pyright: ignore[reportArgumentType]
         verb = rule.WhichOneof("pattern")
         assert verb, f"{method.full_name} has no binding"
         fields = json_format.MessageToDict(request, preserving_proto_field_name=True)

@@ -86,7 +86,7 @@ _ALIASES = {"MlflowClient": ("_client", "Client"), "MlflowException": ("_errors"
 _WHERE = {name: (module, name) for module, names in _NAMES.items() for name in names} | _ALIASES
 
 
-__all__ = sorted([*_WHERE, *_MODULES, "__version__"])
+__all__ = sorted([*_WHERE, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -79,8 +79,8 @@ def test_values_keep_everything_but_nul_and_lone_surrogates():
 
 
 def test_limits_are_counted_in_characters():
-    assert v.check_param("k", "🎈" * 6000)
-    assert v.check_tag("k", "🎈" * 8000)
+    assert v.check_param("k", "🎈" * 6000) == ("k", "🎈" * 6000)
+    assert v.check_tag("k", "🎈" * 8000) == ("k", "🎈" * 8000)
     for check, size in ((v.check_param, 6001), (v.check_tag, 8001), (v.check_experiment_tag, 20_001)):
         with pytest.raises(InvalidArgument, match="maximum length"):
             check("k", "x" * size)
@@ -89,7 +89,7 @@ def test_limits_are_counted_in_characters():
 def test_the_run_name_tag_is_one_line():
     with pytest.raises(InvalidArgument):
         v.check_tag("mlflow.runName", "a\nb")
-    assert v.check_tag("mlflow.note.content", "a\nb")
+    assert v.check_tag("mlflow.note.content", "a\nb") == ("mlflow.note.content", "a\nb")
 
 
 @given(

@@ -97,7 +97,7 @@ def bindings(services: Iterable[ServiceDescriptor]) -> Iterator[Route]:
     """Yield a route for each http rule of each unary RPC, additional bindings included."""
     for service in services:
         for method in service.methods:
-            rule = method.GetOptions().Extensions[annotations_pb2.http]
+            rule = method.GetOptions().Extensions[annotations_pb2.http]  # pyright: ignore[reportArgumentType]
             for each in (rule, *rule.additional_bindings):
                 verb = each.WhichOneof("pattern")
                 if verb in _VERBS:

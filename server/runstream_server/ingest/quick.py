@@ -23,6 +23,7 @@ MAX_POINTS = 64
 """Above this the general way is as quick a point."""
 
 _LATEST = latest.COLUMNS[3:]
+# Text, with names of columns in it: SQLAlchemy would compile and bind it anew for every LogMetric.
 _STATEMENT = f"""
 WITH held AS (
     SELECT id, run_id, experiment, generation FROM runs
@@ -35,7 +36,7 @@ WITH held AS (
 ), counted AS (
     INSERT INTO latest_metrics AS l (run, key, experiment, {", ".join(_LATEST)})
     SELECT held.id, new.key, held.experiment, {", ".join("new." + name for name in _LATEST)}
-    FROM unnest(%s::text[], %s::text[], {", ".join(f"%s::{latest.type_of(name)}[]" for name in _LATEST)})
+    FROM unnest(%s::text[], %s::text[], {", ".join(f"%s::{latest.TYPES[name]}[]" for name in _LATEST)})
         AS new (run_id, key, {", ".join(_LATEST)})
     JOIN held USING (run_id) ORDER BY held.id, new.key
     {latest.UPSERT_POSTGRESQL}
@@ -96,7 +97,7 @@ def commit(connection: sa.Connection, works: Sequence[UnaryWork], storage: Stora
     try:
         raw.autocommit = True
         try:
-            return {row[0] for row in raw.execute(_STATEMENT, parameters, prepare=True)}
+            return {row[0] for row in raw.execute(_STATEMENT.encode(), parameters, prepare=True)}
         finally:
             if not raw.closed:
                 raw.autocommit = False

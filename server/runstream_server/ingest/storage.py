@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy import exc
 
 from runstream_server.ingest.chunks import Chunk
@@ -18,14 +19,22 @@ from runstream_server.store.tables import ID_BLOCK, chunks, segments
 
 _SEGMENT_COLUMNS = [column.name for column in segments.columns]
 _CHUNK_COLUMNS = [column.name for column in chunks.columns]
-_TYPES = {"run": "int8", "id": "int8", "source": "int4", "generation": "int4", "n": "int4", "data": "bytea"}
-_TYPES |= {
-    "min_step": "int8",
-    "max_step": "int8",
-    "summaries": "bytea",
-    "first_key": "text",
-    "last_key": "text",
+_BY_CLASS: dict[type[object], str] = {
+    sa.BigInteger: "int8",
+    sa.Integer: "int4",
+    sa.Double: "float8",
+    sa.Boolean: "bool",
+    sa.Text: "text",
+    sa.LargeBinary: "bytea",
 }
+
+
+def type_of(column: sa.Column[Any]) -> str:
+    """Return the PostgreSQL type of a column, as casts and COPY take it."""
+    return _BY_CLASS[type(column.type)]
+
+
+_TYPES = {column.name: type_of(column) for table in (segments, chunks) for column in table.columns}
 
 
 _COPY_BYTES = 1 << 16
@@ -155,7 +164,11 @@ def _insert(
     try:
         with (
             raw.cursor() as cursor,
-            cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy,
+            cursor.copy(
+                sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+                    sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+                )
+            ) as copy,
         ):
             copy.set_types([_TYPES[column] for column in columns])
             for row in rows:

@@ -45,7 +45,7 @@ def load_models(
     return list(loaded.values())
 
 
-def _empty(row: sa.Row[Any]) -> logged_models_pb2.LoggedModel:
+def _empty(row: Any) -> logged_models_pb2.LoggedModel:
     model = logged_models_pb2.LoggedModel(
         info=logged_models_pb2.LoggedModelInfo(
             model_id=row.model_id,
@@ -64,7 +64,7 @@ def _empty(row: sa.Row[Any]) -> logged_models_pb2.LoggedModel:
     return model
 
 
-def _of(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> sa.CursorResult[Any]:
+def _of(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> sa.CursorResult[Any, Any, Any]:
     column = table.c
     return connection.execute(
         sa.select(column.model, column.key, column.value)
@@ -73,7 +73,7 @@ def _of(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> sa.Cu
     )
 
 
-def _points(connection: sa.Connection, ids: Sequence[int]) -> sa.Select[Any]:
+def _points(connection: sa.Connection, ids: Sequence[int]) -> sa.Select[Any, Any, Any]:
     column = logged_model_metrics.c
     newest = (column.timestamp.desc(), column.step.desc(), column.key.desc(), column.run.desc())
     number = sa.func.row_number().over(partition_by=column.model, order_by=newest).label("number")
@@ -104,7 +104,7 @@ def _metric(row: sa.Row[Any]) -> metrics_pb2.Metric:
     )
 
 
-def _registrations(connection: sa.Connection, model_ids: Sequence[str]) -> sa.Select[Any]:
+def _registrations(connection: sa.Connection, model_ids: Sequence[str]) -> sa.Select[Any, Any, Any]:
     column = model_versions.c
     return (
         sa.select(column.model_id, registered_models.c.name, column.version)

@@ -16,7 +16,7 @@ from runstream_server.gateway import reading
 RUN = "0123456789abcdef0123456789abcdef"
 
 
-def read(kind, value):
+def read(kind, value) -> Any:
     return reading.read_body(
         kind.DESCRIPTOR, value if isinstance(value, bytes) else json.dumps(value).encode()
     )

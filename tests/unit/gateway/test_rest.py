@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,15 @@ class Services:
         return function(*args)
 
 
-def ask(behind, verb, path, *, query="", body=b"", content_type="application/json"):
+def ask(
+    behind: Any,
+    verb: str,
+    path: str,
+    *,
+    query: str = "",
+    body: Any = b"",
+    content_type: str | None = "application/json",
+) -> Any:
     door = RestDoor(services(), behind.invoke, behind.call)
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = Request(verb, API + path, API + path, query, content_type, body)

@@ -1,5 +1,7 @@
 """Paths lead to the RPCs that the contract binds to them."""
 
+from typing import Any
+
 import pytest
 from google.api import http_pb2  # type: ignore[import-untyped]
 from google.api.annotations_pb2 import http  # type: ignore[import-untyped]
@@ -26,7 +28,9 @@ def templates():
         ("Drop", "delete", "/api/2.0/mlflow/things/{thing_id}/tags/{tag_key}"),
     ]:
         method = service.method.add(name=name, input_type=".t.M", output_type=".t.M")
-        method.options.Extensions[http].CopyFrom(http_pb2.HttpRule(**{verb: path}))
+        rule: Any = http_pb2.HttpRule()
+        setattr(rule, verb, path)
+        method.options.Extensions[http].CopyFrom(rule)  # pyright: ignore[reportArgumentType]
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return RouteTable([pool.FindServiceByName("t.Things")], "/prefix/")
