@@ -91,7 +91,7 @@ def _points(connection: sa.Connection, ids: Sequence[int]) -> sa.Select[Any, Any
     )
 
 
-def _metric(row: sa.Row[Any]) -> metrics_pb2.Metric:
+def _metric(row: Any) -> metrics_pb2.Metric:
     return metrics_pb2.Metric(
         key=row.key,
         value=math.nan if row.is_nan else row.value,
