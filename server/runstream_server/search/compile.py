@@ -188,8 +188,10 @@ def _text(
         case "RLIKE", str():
             return patterns.matches(column, value)
         case "=", str() if prefixed:
-            # The index holds the head of the value; the whole is checked again.
-            return sa.and_(sa.func.substr(column, 1, _INDEXED) == value[:_INDEXED], column == value)
+            head = sa.func.substr(column, 1, _INDEXED) == value[:_INDEXED]
+            # The index holds the head of the value. The whole is checked again where there may be more of it,
+            # and only there: the planner would take the second condition for a rare coincidence.
+            return head if len(value) < _INDEXED else sa.and_(head, column == value)
         case _:
             return column == value if operator == "=" else column != value
 

@@ -1,4 +1,4 @@
-"""Params of logged models as numbers, and an index of params by number."""
+"""Params of logged models as numbers, an index of params by number, statistics of values by key."""
 
 import math
 import re
@@ -31,6 +31,12 @@ def upgrade() -> None:
         postgresql_where=filled,
         sqlite_where=filled,
     )
+    if connection.dialect.name == "postgresql":
+        # Values depend on their key: without this a clause looks a thousand times rarer than it is.
+        for table in ("params", "tags"):
+            op.execute(
+                f"CREATE STATISTICS {table}_by_key (mcv) ON key, (substr(value, 1, 256)) FROM {table}"
+            )
 
 
 def _number_of(value: str) -> float | None:
