@@ -17,6 +17,7 @@ from runstream_server.context import Context
 SERVICES: Mapping[str, str] = {
     "ExperimentService": "experiments",
     "RunService": "runs",
+    "ViewService": "views",
     "MetricService": "metrics",
     "ArtifactService": "artifacts",
     "ProxiedArtifactService": "proxied_artifacts",

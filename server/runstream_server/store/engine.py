@@ -19,6 +19,7 @@ from sqlalchemy import event, exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.search import patterns
+from runstream_server.store.deviation import StandardDeviation
 from runstream_server.store.filesystem import on_network
 
 logger = logging.getLogger("runstream.store")
@@ -172,6 +173,7 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL; ILIKE lowers both sides
         cursor.close()
         # In place of the backtracking one that SQLAlchemy brings.
+        connection.create_aggregate("stddev_samp", 1, StandardDeviation)  # type: ignore[arg-type]
         connection.create_function("regexp", 2, patterns.search, deterministic=True)
 
     @event.listens_for(engine, "begin")

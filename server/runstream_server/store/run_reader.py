@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import sqlalchemy as sa
 
 from runstream.v1 import runs_pb2
+from runstream_server.errors import InvalidArgument
 from runstream_server.store import inputs, outputs
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import latest_metrics, params, runs, tags
+from runstream_server.validation import shorten
 
 INFO_COLUMNS: tuple[sa.Column[Any], ...] = (
     runs.c.id,
@@ -44,14 +46,43 @@ def info_of(row: sa.Row[Any]) -> runs_pb2.RunInfo:
     )
 
 
-def load_runs(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[runs_pb2.Run]:
-    """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with everything they logged."""
+PARTS = frozenset(("metrics", "params", "tags", "inputs", "outputs"))
+"""What a run has beside its info."""
+
+
+def read_parts(words: Sequence[str]) -> Set[str]:
+    """Return the parts a request asks for; all for none. Raises: InvalidArgument for one there is not."""
+    for index, word in enumerate(words):
+        if word not in PARTS and word != "info":
+            raise InvalidArgument(
+                f"unknown part {shorten(word)}; there are {sorted(PARTS)} and info", field=f"parts[{index}]"
+            )
+    return PARTS.intersection(words) if words else PARTS
+
+
+def load_runs(
+    connection: sa.Connection, rows: Sequence[sa.Row[Any]], parts: Set[str] = PARTS
+) -> list[runs_pb2.Run]:
+    """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with those parts they logged."""
     loaded = {row.id: _empty(row) for row in rows}
     ids = list(loaded)
-    for row in _of(connection, params, ids, params.c.value):
-        loaded[row.run].data.params.add(key=row.key, value=row.value)
-    for row in _of(connection, tags, ids, tags.c.value):
-        loaded[row.run].data.tags.add(key=row.key, value=row.value)
+    if "params" in parts:
+        for row in _of(connection, params, ids, params.c.value):
+            loaded[row.run].data.params.add(key=row.key, value=row.value)
+    if "tags" in parts:
+        for row in _of(connection, tags, ids, tags.c.value):
+            loaded[row.run].data.tags.add(key=row.key, value=row.value)
+    if "metrics" in parts:
+        _load_metrics(connection, loaded)
+    if "inputs" in parts:
+        inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
+    if "outputs" in parts:
+        outputs.load_outputs(connection, loaded)
+    return list(loaded.values())
+
+
+def _load_metrics(connection: sa.Connection, loaded: dict[int, runs_pb2.Run]) -> None:
+    ids = list(loaded)
     latest = latest_metrics.c
     for row in _of(
         connection, latest_metrics, ids, latest.value, latest.is_nan, latest.step, latest.timestamp
@@ -62,9 +93,6 @@ def load_runs(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[ru
             step=row.step,
             timestamp=row.timestamp,
         )
-    inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
-    outputs.load_outputs(connection, loaded)
-    return list(loaded.values())
 
 
 def _empty(row: sa.Row[Any]) -> runs_pb2.Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
+
 import sqlalchemy as sa
 
 from runstream.v1 import experiments_pb2, runs_pb2
@@ -11,7 +13,7 @@ from runstream_server.search.paging import Pager
 from runstream_server.search.query import Prepared, fetch, prepare
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
-from runstream_server.store.run_reader import INFO_COLUMNS, load_runs
+from runstream_server.store.run_reader import INFO_COLUMNS, load_runs, read_parts
 from runstream_server.store.tables import runs
 from runstream_server.validation import parse_experiment_id
 
@@ -26,12 +28,8 @@ def search_runs(
 
     Raises: InvalidArgument for a filter, order, token, id or page size that cannot be read.
     """
-    experiments = sorted(
-        {
-            parse_experiment_id(text, f"experiment_ids[{index}]")
-            for index, text in enumerate(request.experiment_ids)
-        }
-    )
+    experiments = experiment_keys(request.experiment_ids)
+    parts = read_parts(request.parts)
     view = request.run_view_type or experiments_pb2.VIEW_TYPE_ACTIVE_ONLY
     prepared = prepare(
         pager,
@@ -45,23 +43,36 @@ def search_runs(
     )
     if not experiments:
         return runs_pb2.SearchRunsResponse()
-    return db.read(_search, prepared, experiments, view)
+    return db.read(_search, prepared, experiments, view, parts)
+
+
+def experiment_keys(ids: Iterable[str], field: str = "experiment_ids") -> list[int]:
+    """Return the keys of experiments, sorted, each once. Raises: InvalidArgument."""
+    return sorted({parse_experiment_id(text, f"{field}[{index}]") for index, text in enumerate(ids)})
 
 
 def _search(
-    connection: sa.Connection, prepared: Prepared, experiments: list[int], view: int
+    connection: sa.Connection, prepared: Prepared, experiments: list[int], view: int, parts: Set[str]
 ) -> runs_pb2.SearchRunsResponse:
-    scope = _scope(connection, experiments)
+    scope = scope_of(connection, experiments)
+    page = fetch(connection, prepared, INFO_COLUMNS, in_view(scope, view), scope=scope)
+    return runs_pb2.SearchRunsResponse(
+        runs=load_runs(connection, page.rows, parts), next_page_token=page.token
+    )
+
+
+def in_view(scope: Scope, view: int) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a run is in the experiments searched, and active or deleted as asked."""
     conditions = [scope(runs.c.experiment)]
     if view == experiments_pb2.VIEW_TYPE_ACTIVE_ONLY:
         conditions.append(runs.c.deleted_time.is_(None))
     elif view == experiments_pb2.VIEW_TYPE_DELETED_ONLY:
         conditions.append(runs.c.deleted_time.is_not(None))
-    page = fetch(connection, prepared, INFO_COLUMNS, conditions, scope=scope)
-    return runs_pb2.SearchRunsResponse(runs=load_runs(connection, page.rows), next_page_token=page.token)
+    return conditions
 
 
-def _scope(connection: sa.Connection, experiments: list[int]) -> Scope:
+def scope_of(connection: sa.Connection, experiments: list[int]) -> Scope:
+    """Return the condition that a row belongs to some experiments."""
     if len(experiments) == 1:
         return lambda column: column == experiments[0]
     return lambda column: among(connection, column, experiments)

@@ -134,6 +134,7 @@ latest_metrics = sa.Table(
     sa.Column("mean", sa.Double, nullable=True),
     sa.Column("min", sa.Double, nullable=True),
     sa.Column("max", sa.Double, nullable=True),
+    # Least step at which min and max occurred; NULL as they are.
     _int("min_step", nullable=True),
     _int("max_step", nullable=True),
     sa.Index("latest_metrics_by_value", "experiment", "key", "value"),
@@ -412,6 +413,19 @@ logged_model_metrics = sa.Table(
 """Points that carry a model_id, one row each; they are in the run's segments as well."""
 
 sa.Index("model_versions_by_model_id", model_versions.c.model_id)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    # What it belongs to.
+    sa.Column("query", sa.LargeBinary, nullable=False),
+    _int("expiry_time"),
+    _int("total"),
+    # Keys of the runs in order, 8 bytes each, least first.
+    sa.Column("runs", sa.LargeBinary, nullable=False),
+)
+"""Orders that windows of runs hold on to for a minute; unlogged on PostgreSQL."""
 
 server_keys = sa.Table(
     "server_keys",

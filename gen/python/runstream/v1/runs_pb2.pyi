@@ -879,6 +879,7 @@ class SearchRunsRequest(_message.Message):
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Optional. Filter, e.g. `metrics.val_loss < 0.1 AND params.model = 'svc'`."""
     run_view_type: _experiments_pb2.ViewType.ValueType
@@ -895,6 +896,12 @@ class SearchRunsRequest(_message.Message):
     def order_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Terms such as `metrics.val_loss ASC`."""
 
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Parts of the runs to return beside their info: `metrics`, `params`, `tags`, `inputs`, `outputs`,
+        or `info` for nothing else; default all.
+        """
+
     def __init__(
         self,
         *,
@@ -904,10 +911,11 @@ class SearchRunsRequest(_message.Message):
         max_results: _builtins.int | None = ...,
         order_by: _abc.Iterable[_builtins.str] | None = ...,
         page_token: _builtins.str | None = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_max_results", b"_max_results", "_page_token", b"_page_token", "_run_view_type", b"_run_view_type", "filter", b"filter", "max_results", b"max_results", "page_token", b"page_token", "run_view_type", b"run_view_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_max_results", b"_max_results", "_page_token", b"_page_token", "_run_view_type", b"_run_view_type", "experiment_ids", b"experiment_ids", "filter", b"filter", "max_results", b"max_results", "order_by", b"order_by", "page_token", b"page_token", "run_view_type", b"run_view_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter", b"_filter", "_max_results", b"_max_results", "_page_token", b"_page_token", "_run_view_type", b"_run_view_type", "experiment_ids", b"experiment_ids", "filter", b"filter", "max_results", b"max_results", "order_by", b"order_by", "page_token", b"page_token", "parts", b"parts", "run_view_type", b"run_view_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__filter: _TypeAlias = _typing.Literal["filter"]  # noqa: Y015
     _WhichOneofArgType__filter: _TypeAlias = _typing.Literal["_filter", b"_filter"]  # noqa: Y015
