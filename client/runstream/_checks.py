@@ -105,7 +105,7 @@ def check_int64(value: Any, what: str, key: str, least: int = INT64_MIN) -> int:
         rule = f"it must be an integer, not {type(value).__name__}"
         raise _invalid(f"{what} of metric {key!r}", value, rule) from None
     if not least <= number <= INT64_MAX:
-        rule = f"it must be a 64-bit integer of at least {least}"
+        rule = "it must be a 64-bit integer" + ("" if least == INT64_MIN else f" of at least {least}")
         raise _invalid(f"{what} of metric {key!r}", number, rule)
     return number
 

@@ -111,8 +111,11 @@ def list_(
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs of an experiment, newest first."""
-    experiment_id = _chosen(experiment_id, experiment_name)
+    """List the runs of an experiment, or of all active ones when none is named, newest first."""
+    if experiment_id is None and experiment_name is None:
+        experiment_id = environment("EXPERIMENT_ID")
+    else:
+        one_of(experiment_id=experiment_id, experiment_name=experiment_name)
     names = None if experiment_name is None else [experiment_name]
     ids = None if experiment_id is None else [experiment_id]
     search(ids, names, None, None, view, column, max_results, tracking_uri, as_json)
