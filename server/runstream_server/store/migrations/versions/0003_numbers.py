@@ -34,9 +34,7 @@ def upgrade() -> None:
     if connection.dialect.name == "postgresql":
         # Values depend on their key: without this a clause looks a thousand times rarer than it is.
         for table in ("params", "tags"):
-            op.execute(
-                f"CREATE STATISTICS {table}_by_key (mcv) ON key, (substr(value, 1, 256)) FROM {table}"
-            )
+            op.execute(f"CREATE STATISTICS {table}_by_key (mcv) ON key, (substr(value, 1, 256)) FROM {table}")
 
 
 def _number_of(value: str) -> float | None:
