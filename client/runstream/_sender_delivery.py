@@ -43,7 +43,7 @@ DONE = "done"
 _ACK_EVERY = 0.5
 _CLOSED = -1  # key among the statuses: the journal is complete
 _LOOK_EVERY = 0.5
-_HOLD_SECONDS = 30.0
+_HOLD_SECONDS = 10.0
 
 
 @dataclass

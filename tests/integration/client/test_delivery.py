@@ -12,7 +12,8 @@ import pytest
 from runstream import _session
 from runstream._errors import InvalidParameter, NotFound
 from runstream._session import Session
-from runstream.v1 import runs_pb2
+from runstream.v1 import experiments_pb2, runs_pb2
+from tests.doors import open_door
 from tests.integration.client.conftest import senders, until
 
 GET_RUN = "/runstream.v1.RunService/GetRun"
@@ -201,3 +202,33 @@ def _download(session, run_id, path, tmp_path):
     target = tmp_path / "downloaded"
     session.download(ArtifactOwner(run_id=run_id), path, target, 30.0)
     return target.read_bytes()
+
+
+def test_past_the_most_series_a_new_session_goes_on(session, run_id, stored, monkeypatch):
+    monkeypatch.setattr("runstream._journal.MAX_SERIES", 40)
+    log, first = session.log_metric, session.session_id
+    for number in range(100):
+        log(run_id, f"series{number}", float(number), 0, 0)
+    assert session.session_id != first
+    session.set_status(run_id, 3, 1)
+    assert session.flush(20)
+    values = [stored.points(run_id, f"series{number}") for number in range(100)]
+    assert values == [[(0, float(number))] for number in range(100)]
+
+
+def test_a_run_of_a_deleted_experiment_waits_until_it_is_restored(session, server, stored):
+    made = uuid.uuid4().hex
+    with open_door("grpc", server) as door:
+        name = f"experiment {made}"
+        experiment = door.call(experiments_pb2.CreateExperimentRequest(name=name)).experiment_id
+        door.call(experiments_pb2.DeleteExperimentRequest(experiment_id=experiment))
+        session.declare_run(made, create=True, experiment_id=experiment)
+        session.log_metric(made, "loss", 1.0, 1, 1)
+        assert not session.flush(3)
+        pending = session.pending()
+        assert (pending.refused, pending.reachable) == (0, False)
+        assert "deleted" in pending.error
+        assert stored.run(made) is None
+        door.call(experiments_pb2.RestoreExperimentRequest(experiment_id=experiment))
+    assert session.flush(60), "what is held is tried again"
+    assert stored.points(made) == [(1, 1.0)]
