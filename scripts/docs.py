@@ -23,7 +23,7 @@ INTRODUCTION = """\
 
 Made from the commands by `python scripts/docs.py`; do not edit.
 
-`pip install runstream` brings every command that talks to a server; `server`, `ui` and `db` need
+`pip install runstream` brings every command that talks to a server; `server`, `ui`, `db` and `gc` need
 `pip install 'runstream[server]'`. `python -m runstream` is the same as `runstream`.
 
 - Which server: `--tracking-uri`, else `RUNSTREAM_TRACKING_URI`, else `MLFLOW_TRACKING_URI`, else the store in

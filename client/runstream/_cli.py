@@ -19,6 +19,10 @@ COMMANDS = {
     ),
     "ui": Entry("runstream_server.cli.server:app", "Another name for `server`."),
     "db": Entry("runstream_server.cli.db:app", "Show and upgrade the schema of a database."),
+    "gc": Entry(
+        "runstream_server.cli.gc:app",
+        "Remove deleted runs for good: rows, points and artifacts. There is no way back.",
+    ),
     "experiments": Entry("runstream._commands.experiments:app", "Manage experiments."),
     "runs": Entry("runstream._commands.runs:app", "Manage runs."),
     "metrics": Entry("runstream._commands.metrics:app", "Read the metrics of runs."),

@@ -18,6 +18,7 @@ SERVICES: Mapping[str, str] = {
     "ExperimentService": "experiments",
     "RunService": "runs",
     "ViewService": "views",
+    "LifecycleService": "lifecycle",
     "MetricService": "metrics",
     "ArtifactService": "artifacts",
     "ProxiedArtifactService": "proxied_artifacts",
