@@ -201,7 +201,7 @@ def test_append_for_a_run_that_does_not_exist_yet_is_to_be_retried(call, experim
     assert (caught.value.http, caught.value.reason) == (503, "TEMPORARILY_UNAVAILABLE")
 
 
-@pytest.mark.parametrize("session_id", ["", "me", "x" * 36, str(uuid.uuid4()) + "0"])
+@pytest.mark.parametrize("session_id", ["", "me", "x" * 36, "0" * 37])
 def test_a_session_id_is_a_uuid(call, session_id):
     error = refused(
         call, metrics_pb2.AppendMetricsRequest(open=metrics_pb2.OpenSession(session_id=session_id))
@@ -351,7 +351,7 @@ def test_summaries_are_exact_after_compaction(server, call, run):
     compact(server)
     row = server.server.context.db.read(_latest_row, run)
     assert (row.count, row.nan_count, row.mean, row.min, row.max) == (4, 1, 3.0, 1.0, 6.0)
-    assert (row.min_step, row.max_step, row.is_nan) == (1, 9, True)
+    assert (row.min_step, row.max_step, row.is_nan) == (1, 6, True)
 
 
 def _latest_row(connection, run):

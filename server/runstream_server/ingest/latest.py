@@ -11,23 +11,13 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from runstream_server.ingest.storage import type_of
 from runstream_server.ingest.summaries import Summaries
 from runstream_server.store.tables import latest_metrics
 
 COLUMNS = [column.name for column in latest_metrics.columns]
-_TYPES = {
-    "key": "text",
-    "value": "float8",
-    "mean": "float8",
-    "min": "float8",
-    "max": "float8",
-    "is_nan": "bool",
-}
-
-
-def type_of(column: str) -> str:
-    """Return the PostgreSQL type of a column."""
-    return _TYPES.get(column, "bigint")
+TYPES = {column.name: type_of(column) for column in latest_metrics.columns}
+"""PostgreSQL types by column."""
 
 
 class LatestRow(NamedTuple):
@@ -45,10 +35,12 @@ class LatestRow(NamedTuple):
     mean: float | None
     min: float | None
     max: float | None
-    min_step: int
-    max_step: int
+    min_step: int | None
+    max_step: int | None
 
 
+# The statements below are text, as what they do (unnest of arrays, prepared, one row a parameter set) goes to
+# the driver as it is; this holds their names to the table's.
 assert list(LatestRow._fields) == COLUMNS
 
 
@@ -65,10 +57,11 @@ def rows_of(run: int, experiment: int, summaries: Summaries) -> Iterator[LatestR
         s.mean.tolist(),
         s.min.tolist(),
         s.max.tolist(),
-        s.min_step.tolist(),
+        s.step_of_min.tolist(),
+        s.step_of_max.tolist(),
         strict=True,
     )
-    for key, last, max_step, timestamp, count, nans, mean, least, greatest, min_step in columns:
+    for key, last, step, timestamp, count, nans, mean, least, greatest, min_step, max_step in columns:
         some = nans < count
         yield LatestRow(
             run,
@@ -76,15 +69,15 @@ def rows_of(run: int, experiment: int, summaries: Summaries) -> Iterator[LatestR
             experiment,
             last,
             last != last,
-            max_step,
+            step,
             timestamp,
             count,
             nans,
             mean if some else None,
             least if some else None,
             greatest if some else None,
-            min_step,
-            max_step,
+            min_step if some else None,
+            max_step if some else None,
         )
 
 
@@ -93,6 +86,8 @@ def merge(a: LatestRow, b: LatestRow) -> LatestRow:
     late = max(a, b, key=lambda row: (row.step, row.timestamp, not row.is_nan, row.value))
     valid = [row for row in (a, b) if row.nan_count < row.count]
     total = sum(row.count - row.nan_count for row in valid)
+    least = min((row.min for row in valid if row.min is not None), default=None)
+    greatest = max((row.max for row in valid if row.max is not None), default=None)
     return LatestRow(
         a.run,
         a.key,
@@ -105,10 +100,12 @@ def merge(a: LatestRow, b: LatestRow) -> LatestRow:
         a.nan_count + b.nan_count,
         # Weighed before they are added: the sum of large means would overflow.
         sum((row.mean or 0.0) * ((row.count - row.nan_count) / total) for row in valid) if valid else None,
-        min((row.min for row in valid if row.min is not None), default=None),
-        max((row.max for row in valid if row.max is not None), default=None),
-        min(a.min_step, b.min_step),
-        max(a.max_step, b.max_step),
+        least,
+        greatest,
+        min((row.min_step for row in valid if row.min == least and row.min_step is not None), default=None),
+        min(
+            (row.max_step for row in valid if row.max == greatest and row.max_step is not None), default=None
+        ),
     )
 
 
@@ -148,18 +145,23 @@ def _upsert(least: str, greatest: str, number: str) -> str:
         f"CASE WHEN {old} = 0 THEN excluded.mean WHEN {new} = 0 THEN l.mean ELSE "
         f"{_weighed('l.mean', f'({old} / {total})')} + {_weighed('excluded.mean', f'({new} / {total})')} END"
     )
-    for name, function in (("min", least), ("max", greatest)):
+    for name, function, better in (("min", least, "<"), ("max", greatest, ">")):
         changes[name] = (
             f"{function}(coalesce(l.{name}, excluded.{name}), coalesce(excluded.{name}, l.{name}))"
         )
-    changes["min_step"] = f"{least}(l.min_step, excluded.min_step)"
-    changes["max_step"] = f"{greatest}(l.max_step, excluded.max_step)"
+        step = f"{name}_step"
+        changes[step] = (
+            f"CASE WHEN l.{name} IS NULL OR excluded.{name} {better} l.{name} THEN excluded.{step} "
+            f"WHEN excluded.{name} IS NULL OR l.{name} {better} excluded.{name} THEN l.{step} "
+            f"ELSE {least}(l.{step}, excluded.{step}) END"
+        )
+    assert set(changes) == set(COLUMNS[3:])
     return "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{k} = {v}" for k, v in changes.items())
 
 
 _REPLACE = "ON CONFLICT (run, key) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[3:])
 _INTO = f"INSERT INTO latest_metrics AS l ({', '.join(COLUMNS)}) "
-_UNNEST = "SELECT * FROM unnest(" + ", ".join(f"%s::{type_of(c)}[]" for c in COLUMNS) + ") "
+_UNNEST = "SELECT * FROM unnest(" + ", ".join(f"%s::{TYPES[c]}[]" for c in COLUMNS) + ") "
 _SQLITE = _INTO + f"VALUES ({', '.join('?' * len(COLUMNS))}) "
 
 UPSERT_POSTGRESQL = _upsert("least", "greatest", "float8")

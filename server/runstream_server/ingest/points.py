@@ -17,6 +17,7 @@ from runstream_server.ingest.wire import Floats, Ints
 
 Flags = NDArray[np.bool_]
 INT64_MIN = np.iinfo(np.int64).min
+INT64_MAX = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)

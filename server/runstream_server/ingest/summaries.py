@@ -11,7 +11,7 @@ import numpy as np
 
 from runstream_server.ingest import ints
 from runstream_server.ingest import keys as keys_codec
-from runstream_server.ingest.points import Points, value_rank
+from runstream_server.ingest.points import INT64_MAX, Points, value_rank
 from runstream_server.ingest.wire import Floats, Ints
 
 
@@ -37,6 +37,10 @@ class Summaries:
     """Timestamp of the least (step, timestamp, value)."""
     last_timestamp: Ints
     """Timestamp of the greatest (step, timestamp, value)."""
+    step_of_min: Ints
+    """First step at which `min` occurred; the least step without any."""
+    step_of_max: Ints
+    """First step at which `max` occurred; the least step without any."""
     min: Floats
     """Least value."""
     max: Floats
@@ -59,6 +63,8 @@ class Summaries:
         return Summaries(keys, *(column[rows] for column in self.columns))
 
 
+VERSION = 1
+"""First byte of encoded summaries, inside the compression."""
 _COLUMNS = fields(Summaries)[1:]
 _INTS = [field.name for field in _COLUMNS if field.type == "Ints"]
 _FLOATS = [field.name for field in _COLUMNS if field.type == "Floats"]
@@ -73,16 +79,19 @@ def summarise(points: Points) -> Summaries:
     valid = points.counts - nan_count
     least, greatest, mean = _values(value, nan if nan.any() else None, starts, valid)
     first, last = _extreme(points, np.minimum), _extreme(points, np.maximum)
+    steps = step[first]
     return Summaries(
         keys=points.keys,
         count=points.counts,
         nan_count=nan_count,
-        min_step=step[first],
+        min_step=steps,
         max_step=step[last],
         min_timestamp=np.minimum.reduceat(timestamp, starts),
         max_timestamp=np.maximum.reduceat(timestamp, starts),
         first_timestamp=timestamp[first],
         last_timestamp=timestamp[last],
+        step_of_min=_first_step(step, value, least, starts, steps),
+        step_of_max=_first_step(step, value, greatest, starts, steps),
         min=least,
         max=greatest,
         mean=mean,
@@ -105,6 +114,22 @@ def _values(
             mean = np.add.reduceat(plain / np.repeat(np.maximum(valid, 1), size), starts)
             mean = np.where(valid == 0, np.nan, mean)
     return least, greatest, mean
+
+
+def _first_step(step: Ints, value: Floats, best: Floats, starts: Ints, otherwise: Ints) -> Ints:
+    """Return for each group the least step of the rows whose value is the group's best one: int64[k].
+
+    step, value: n rows, NaN where a row has no value; best, otherwise: k groups, `otherwise` for groups
+    that have no value.
+    """
+    if value.size == starts.size:
+        return step
+    size = np.diff(np.append(starts, value.size))
+    is_best = value == np.repeat(best, size)
+    first: Ints = np.minimum.reduceat(np.where(is_best, step, INT64_MAX), starts)
+    if int(first.max()) == INT64_MAX:
+        first = np.where(np.logical_or.reduceat(is_best, starts), first, otherwise)
+    return first
 
 
 def _extreme(points: Points, pick: np.ufunc) -> Ints:
@@ -138,7 +163,11 @@ def merge_rows(rows: Summaries, starts: Ints) -> Summaries:
     valid = rows.count - rows.nan_count
     total = np.repeat(np.maximum(count - nan_count, 1), size)
     ends = starts + size - 1
-    least = _least_rows(rows, starts, size)
+    first = _least_rows(rows, starts, size)
+    least, greatest = np.minimum.reduceat(rows.min, starts), np.maximum.reduceat(rows.max, starts)
+    min_step = np.minimum.reduceat(rows.min_step, starts)
+    # A row without a value has an infinite min and max, which another row may have in earnest.
+    known_min, known_max = (np.where(valid > 0, column, np.nan) for column in (rows.min, rows.max))
     with np.errstate(over="ignore", invalid="ignore"):
         # Weighed before they are added: the sum of large means would overflow.
         mean = np.add.reduceat(np.where(valid > 0, rows.mean, 0.0) * (valid / total), starts)
@@ -146,16 +175,18 @@ def merge_rows(rows: Summaries, starts: Ints) -> Summaries:
         keys=[rows.keys[row] for row in starts.tolist()] if rows.keys else [],
         count=count,
         nan_count=nan_count,
-        min_step=np.minimum.reduceat(rows.min_step, starts),
+        min_step=min_step,
         max_step=rows.max_step[ends],
         min_timestamp=np.minimum.reduceat(rows.min_timestamp, starts),
         max_timestamp=np.maximum.reduceat(rows.max_timestamp, starts),
-        first_timestamp=rows.first_timestamp[least],
+        first_timestamp=rows.first_timestamp[first],
         last_timestamp=rows.last_timestamp[ends],
-        min=np.minimum.reduceat(rows.min, starts),
-        max=np.maximum.reduceat(rows.max, starts),
+        step_of_min=_first_step(rows.step_of_min, known_min, least, starts, min_step),
+        step_of_max=_first_step(rows.step_of_max, known_max, greatest, starts, min_step),
+        min=least,
+        max=greatest,
         mean=np.where(count > nan_count, mean, np.nan),
-        first=rows.first[least],
+        first=rows.first[first],
         last=rows.last[ends],
     )
 
@@ -182,15 +213,18 @@ def merge(parts: Sequence[Summaries]) -> Summaries:
 
 def encode(summaries: Summaries) -> bytes:
     """Return summaries as compressed bytes."""
-    parts = [keys_codec.encode(summaries.keys)]
+    parts = [bytes([VERSION]), keys_codec.encode(summaries.keys)]
     parts += [ints.encode(getattr(summaries, name)) for name in _INTS]
     parts += [getattr(summaries, name).tobytes() for name in _FLOATS]
     return zlib.compress(b"".join(parts), 6)
 
 
 def decode(data: bytes | memoryview) -> Summaries:
-    """Return the summaries that `encode` wrote."""
-    names, view = keys_codec.decode(memoryview(zlib.decompress(data)))
+    """Return the summaries that `encode` wrote. Raises: ValueError for an unknown version."""
+    plain = memoryview(zlib.decompress(data))
+    if plain[0] != VERSION:
+        raise ValueError(f"unknown version {plain[0]} of summaries")
+    names, view = keys_codec.decode(plain[1:])
     columns: dict[str, Any] = {}
     for name in _INTS:
         columns[name], view = ints.decode(view, len(names))

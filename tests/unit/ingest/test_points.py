@@ -43,7 +43,10 @@ def check(row, points):
     assert row.is_nan == (last[2] != last[2])
     assert (row.count, row.nan_count) == (len(points), len(points) - len(numbers))
     assert (row.min, row.max) == (min(numbers, default=None), max(numbers, default=None))
-    assert (row.min_step, row.max_step) == (min(p[0] for p in points), max(p[0] for p in points))
+    first_steps = [
+        min((step for step, _, value in points if value == best), default=None) for best in (row.min, row.max)
+    ]
+    assert [row.min_step, row.max_step] == first_steps
     if not numbers:
         assert row.mean is None
     elif all(abs(number) < 1e290 for number in numbers):
