@@ -93,7 +93,11 @@ class Server:
         """
         raise_open_files_limit()
         backend = resolve_backend(self.settings.backend_store_uri)
-        db = Database(backend.url, pool_size=self.settings.pool_size)
+        db = Database(
+            backend.url,
+            pool_size=self.settings.pool_size,
+            statement_timeout=self.settings.statement_timeout,
+        )
         try:
             await asyncio.to_thread(open_store, db, backend, self.settings, self._given_up)
             self.context = self._build_context(db)
@@ -121,7 +125,12 @@ class Server:
             experiments=experiments,
             runs=RunStore(db),
             registry=RegistryStore(db, settings),
-            metrics=MetricWriter(db, experiments.ensure_experiment, queue_bytes=settings.queue_bytes),
+            metrics=MetricWriter(
+                db,
+                experiments.ensure_experiment,
+                queue_bytes=settings.queue_bytes,
+                max_batch_points=settings.max_batch_points,
+            ),
             reader=MetricReader(db),
             artifacts=Artifacts(settings),
         )

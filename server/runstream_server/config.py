@@ -16,6 +16,8 @@ from typing import Any, get_type_hints
 
 DEFAULT_FOLDER = "./runstream-data"
 MIB = 1 << 20
+MOST_SENT = 300_000
+"""Points that the client's batches of 3 MiB can hold, at 11 bytes each or more."""
 
 
 class SettingError(ValueError):
@@ -69,6 +71,7 @@ class Settings:
     )
     max_message_bytes: int = _setting(32 * MIB, "Largest gRPC message.", unit="bytes")
     max_body_bytes: int = _setting(32 * MIB, "Largest HTTP body, artifacts excepted.", unit="bytes")
+    max_batch_points: int = _setting(1_000_000, "Most points of one streamed batch.", unit="points")
     queue_bytes: int = _setting(
         64 * MIB, "Points a worker holds before it asks clients to slow down.", unit="bytes"
     )
@@ -81,6 +84,12 @@ class Settings:
     )
     database_timeout: float = _setting(
         60.0, "How long a server waits at start for a database it cannot reach.", unit="seconds"
+    )
+    statement_timeout: float = _setting(
+        60.0,
+        "How long PostgreSQL may take for one statement of a call, 0 for ever; the writer of metrics and "
+        "migrations have no such bound.",
+        unit="seconds",
     )
     drain_timeout: float = _setting(
         30.0, "How long a server that was told to stop lets calls finish.", unit="seconds"
@@ -113,7 +122,11 @@ class Settings:
         for name in ("max_message_bytes", "max_body_bytes", "queue_bytes"):
             if not 1 << 10 <= getattr(self, name) < 1 << 31:
                 raise SettingError(f"{name} must be from 1 KiB to 2 GiB")
-        for name in ("call_timeout", "database_timeout", "drain_timeout"):
+        if self.max_batch_points < MOST_SENT:
+            raise SettingError(
+                f"max_batch_points must be at least {MOST_SENT}: clients send that many at once"
+            )
+        for name in ("call_timeout", "database_timeout", "statement_timeout", "drain_timeout"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise SettingError(f"{name} must be from 0 to 86400 seconds")
 

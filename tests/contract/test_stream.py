@@ -7,9 +7,9 @@ import uuid
 import grpc
 import pytest
 
-from runstream.v1 import experiments_pb2, metrics_pb2, runs_pb2
+from runstream.v1 import experiments_pb2, metrics_pb2, runs_pb2, server_pb2
 from runstream_server.ingest.memory import Memory
-from tests.doors import GrpcDoor
+from tests.doors import ApiError, GrpcDoor
 from tests.in_process import running_server
 from tests.ingest_counts import stored_points
 from tests.names import unique
@@ -351,6 +351,23 @@ def test_a_frame_that_breaks_the_protocol_ends_the_stream_after_what_came_before
     assert isinstance(error, grpc.RpcError)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert stored(server, session.run_id) == {1: 10}
+
+
+def test_a_batch_of_more_points_than_the_server_advertises_is_refused(call, stream, session):
+    most = call(server_pb2.GetServerInfoRequest()).limits.max_batch_points
+    many = metrics_pb2.MetricBatch(session_id=session.session_id, first_sequence=1, count=1)
+    columns = {"series": [0] * (most + 1), "step": [0] * (most + 1), "timestamp": [0] * (most + 1)}
+    many.runs.add(run_id=session.run_id, value=[1.0] * (most + 1), **columns)
+    stream.send(session.open())
+    stream.send(session.batch([("loss", 0, 0, 1.0)]))
+    stream.send(many)
+    frames, error = stream.rest()
+    assert frames[-1].next_sequence == 1
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"{most} points (max_batch_points)" in error.details()
+    with pytest.raises(ApiError, match="max_batch_points") as caught:
+        call(metrics_pb2.AppendMetricsRequest(open=session.open(1), batch=many))
+    assert caught.value.field == "runs"
 
 
 def test_special_values_and_extreme_steps_stay_as_they_are(call, stream, session):

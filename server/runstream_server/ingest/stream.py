@@ -120,7 +120,7 @@ class MetricStream:
                 return
             session.rewound_to = None
         work = SessionWork(batch.session_id, session.dictionary, lambda outcome: self._done(work, outcome))
-        work.take(batch)
+        work.take(batch, self._writer.max_batch_points)
         if session.declarations:
             work.declarations = [*session.declarations, *work.declarations]
             session.declarations = []

@@ -126,14 +126,23 @@ class SessionWork:
         """What is refused alone, in order of effect: points, then events."""
         return [*self.points, *self.events]
 
-    def take(self, batch: metrics_pb2.MetricBatch) -> None:
-        """Add a batch to this work. Raises: InvalidArgument when its frame breaks the protocol."""
+    def take(self, batch: metrics_pb2.MetricBatch, max_points: int) -> None:
+        """Add a batch of at most `max_points` points to this work.
+
+        Raises: InvalidArgument when its frame breaks the protocol.
+        """
         if batch.session_id != self.session_id:
             raise InvalidArgument("the batch names another session", field="session_id")
         if not batch.count:
             raise InvalidArgument("a batch covers at least one sequence", field="count")
         if batch.first_sequence + batch.count >= 1 << 63:
             raise InvalidArgument("sequences are below 2^63", field="first_sequence")
+        points = sum(len(run.value) for run in batch.runs)
+        if points > max_points:
+            raise InvalidArgument(
+                f"a batch holds at most {max_points} points (max_batch_points), this one {points}; send less",
+                field="runs",
+            )
         self.dictionary.add(batch.dictionary)
         self.first, self.count = batch.first_sequence, batch.count
         self.declarations = batch.declarations

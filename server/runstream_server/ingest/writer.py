@@ -18,6 +18,8 @@ from runstream_server.store.runs import EnsureExperiment
 
 QUEUE_BYTES = 64 << 20
 """Default bound of the queue."""
+MAX_BATCH_POINTS = 1_000_000
+"""Default bound of one batch's points."""
 UNARY_TIMEOUT = 10.0
 """Seconds a unary call waits for its commit, unless its own deadline is shorter."""
 T = TypeVar("T")
@@ -28,8 +30,15 @@ class MetricWriter:
     """Commits points, params, tags and status; what a call took is durable and visible when it returns."""
 
     def __init__(
-        self, db: Database, ensure_experiment: EnsureExperiment, *, queue_bytes: int = QUEUE_BYTES
+        self,
+        db: Database,
+        ensure_experiment: EnsureExperiment,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        max_batch_points: int = MAX_BATCH_POINTS,
     ) -> None:
+        self.max_batch_points = max_batch_points
+        """Points of one batch above which it is refused."""
         self.batcher = Batcher(db, Memory(ensure_experiment), queue_bytes=queue_bytes)
         self.closing = asyncio.Event()
         """Set when streams must end: they stop reading, acknowledge what they took, and go."""
@@ -89,7 +98,7 @@ class MetricWriter:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         work = open_work(opened, Dictionary(), _resolver(future))
         if batch is not None:
-            work.take(batch)
+            work.take(batch, self.max_batch_points)
         outcome = await self._wait(work, future, within)
         if outcome.waits_for:
             raise Unavailable(f"run {outcome.waits_for} does not exist yet; retry in a moment")

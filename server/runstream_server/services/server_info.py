@@ -11,9 +11,6 @@ from runstream_server import validation as v
 from runstream_server.artifacts.locations import destination
 from runstream_server.context import Context
 
-MAX_BATCH_POINTS = 1_000_000
-"""Points of one streamed batch; more do not fit a message of the default size."""
-
 
 class ServerInfoService(server_pb2_grpc.ServerInfoServiceServicer):
     """Answers from the settings."""
@@ -36,7 +33,7 @@ class ServerInfoService(server_pb2_grpc.ServerInfoServiceServicer):
             limits=server_pb2.ServerLimits(
                 max_message_bytes=settings.max_message_bytes,
                 max_body_bytes=settings.max_body_bytes,
-                max_batch_points=MAX_BATCH_POINTS,
+                max_batch_points=settings.max_batch_points,
                 max_param_length=v.MAX_PARAM_VALUE,
                 max_tag_length=v.MAX_TAG_VALUE,
                 max_key_length=v.MAX_KEY,

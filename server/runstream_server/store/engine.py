@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy import event, exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.search import patterns
 from runstream_server.store.deviation import StandardDeviation
 from runstream_server.store.filesystem import on_network
+from runstream_server.store.watch import StatementWatch
 
 logger = logging.getLogger("runstream.store")
 
@@ -32,20 +35,25 @@ RETRIES = 8
 SQLITE_BUSY_TIMEOUT_MS = 30_000
 # serialization_failure, deadlock_detected, lock_not_available: the whole transaction may be run again.
 _LOST_RACE = frozenset({"40001", "40P01", "55P03"})
+_QUERY_CANCELED = "57014"
 
 
 class Database:
     """A pool of connections to one store; safe to share among threads.
 
     `url` is a SQLAlchemy URL whose dialect is sqlite or postgresql (any `postgresql…://` driver is mapped to
-    psycopg 3). Nothing is opened before the first transaction.
+    psycopg 3). Nothing is opened before the first transaction. `statement_timeout` bounds each statement on
+    PostgreSQL, in seconds; 0 does not.
     """
 
-    def __init__(self, url: str | sa.URL, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str | sa.URL, *, pool_size: int = 8, statement_timeout: float = 0.0) -> None:
         self.url = sa.make_url(url)
+        self._watch: StatementWatch | None = None
         if self.url.get_backend_name() == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
             self.engine = _postgresql_engine(self.url, pool_size)
+            if statement_timeout:
+                self._watch = _bound_statements(self.engine, statement_timeout)
         else:
             self.engine = _sqlite_engine(self.url, pool_size)
         self.dialect = self.engine.dialect.name
@@ -101,6 +109,8 @@ class Database:
     def close(self) -> None:
         """Close every idle connection; the pool opens new ones when used again."""
         self.engine.dispose()
+        if self._watch:
+            self._watch.close()
 
 
 class _CommitLost(Exception):
@@ -152,6 +162,16 @@ def _postgresql_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         isolation_level="READ COMMITTED",
         connect_args={name: value for name, value in _NETWORK.items() if name not in url.query},
     )
+
+
+def _bound_statements(engine: sa.Engine, timeout: float) -> StatementWatch:
+    @event.listens_for(engine, "connect")
+    def _configure(connection: psycopg.Connection[Any], _record: object) -> None:
+        # Not as a startup option: poolers refuse those, and the URI may have its own.
+        connection.execute(sql.SQL("SET statement_timeout = {}").format(round(timeout * 1000)))
+        connection.commit()
+
+    return StatementWatch(engine, timeout)
 
 
 def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
@@ -249,6 +269,9 @@ def translate(error: BaseException) -> ServerError:
     """Return the error a caller may see for a failure of the database; the cause goes to the log only."""
     if isinstance(error, ServerError):
         return error
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _QUERY_CANCELED:
+        logger.warning("the database took longer than statement_timeout")
+        return Unavailable("the database did not answer in time; ask for less, or retry in a moment")
     if is_transient(error):
         logger.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
         return Unavailable("the database cannot be reached right now; retry in a moment")

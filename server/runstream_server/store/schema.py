@@ -118,6 +118,8 @@ def _revision(connection: sa.Connection) -> str | None:
 def _upgrade(connection: sa.Connection, db: Database) -> tuple[str | None, str]:
     # SQLite has begun IMMEDIATE, which is its lock; this one is released by the commit.
     if not db.is_sqlite:
+        # An upgrade of a large table, or the wait for another server's, takes what it takes.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     before, found = _revision(connection), _state(connection)
     if found in ("unknown", "foreign"):

@@ -1,5 +1,7 @@
 """Transactions: run again when they lost a race, never when their COMMIT may have happened."""
 
+import os
+import signal
 import threading
 
 import psycopg
@@ -9,8 +11,11 @@ import sqlalchemy as sa
 from runstream_server.backend import StoreError, resolve_backend
 from runstream_server.config import Settings
 from runstream_server.errors import Internal, InvalidArgument, Unavailable
+from runstream_server.ingest.connection import WriterConnection
+from runstream_server.store import schema
 from runstream_server.store.engine import Database
 from runstream_server.store.readiness import open_store
+from runstream_server.store.watch import StatementWatch
 
 INSERT = "INSERT INTO numbers VALUES (1)"
 
@@ -153,4 +158,52 @@ def test_more_connections_than_the_database_has_are_refused_at_start(postgres_ds
     settings = Settings.from_args({}, pool_size=300, workers=2)
     with pytest.raises(StoreError, match="max_connections"):
         open_store(db, backend, settings)
+    db.close()
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_database(postgres_dsn) -> None:
+    db = Database(postgres_dsn, pool_size=1, statement_timeout=0.2)
+    with pytest.raises(Unavailable, match="in time"):
+        db.read(lambda c: c.exec_driver_sql("SELECT pg_sleep(60)"))
+    show = "SHOW statement_timeout"
+    assert db.write(lambda c: c.exec_driver_sql(show).scalar_one()) == "200ms"
+    writer = WriterConnection(db)
+    assert writer.get().exec_driver_sql(show).scalar_one() == "0"
+    writer.close()
+    db.close()
+
+
+def test_migrations_have_no_statement_timeout(postgres_dsn, monkeypatch) -> None:
+    shown = []
+
+    def upgrade(config, _revision) -> None:  # stands in for a long migration: only its connection matters
+        shown.append(config.attributes["connection"].exec_driver_sql("SHOW statement_timeout").scalar_one())
+
+    monkeypatch.setattr("alembic.command.upgrade", upgrade)
+    db = Database(postgres_dsn, pool_size=1, statement_timeout=5)
+    schema.upgrade(db)
+    assert shown == ["0"]
+    db.close()
+
+
+def test_a_frozen_database_lets_its_thread_go(own_postgres) -> None:
+    db = Database(own_postgres.dsn, pool_size=1)
+    watch = StatementWatch(db.engine, 0.5, grace=0.5)
+    seen: list[int] = []
+
+    def work(connection: sa.Connection) -> int:
+        seen.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        if len(seen) == 2:
+            os.kill(seen[0], signal.SIGSTOP)
+        return int(connection.exec_driver_sql("SELECT 1").scalar_one())
+
+    try:
+        assert db.read(work) == 1
+        # Frozen under its second statement; the attempt after it gets another connection.
+        assert db.read(work) == 1
+        assert len(seen) == 3
+        assert seen[0] == seen[1] != seen[2]
+    finally:
+        os.kill(seen[0], signal.SIGCONT)
+    watch.close()
     db.close()
