@@ -20,9 +20,11 @@ import sqlalchemy as sa
 
 from bench._fill_runs import fill
 from bench.figures import Figure
-from runstream.v1 import runs_pb2
+from runstream.v1 import runs_pb2, views_pb2
 from runstream_server.store.engine import Database
 from runstream_server.store.runs import RunStore
+from runstream_server.views.schema import describe_runs
+from runstream_server.views.window import window_runs
 from tests.servers import postgres_cluster
 
 FILTERED = "metrics.metric_1 > 0.5 AND params.model = 'svc' AND tags.team = 'vision'"
@@ -79,6 +81,17 @@ def works(store: RunStore, size: int) -> dict[str, Work]:
     deep = ""
     for _ in range(10):  # as far as 500 pages of 100 in fewer steps
         deep = search("", "metrics.metric_0", n=min(5000, size // 20), token=deep).next_page_token
+    query = views_pb2.RunQuery(experiment_ids=["0"], order_by=["metrics.metric_0"])
+    columns = ["metrics.metric_0", "metrics.metric_1", "params.lr", "params.model", "start_time"]
+    opened = window_runs(store.db, store.pager, views_pb2.WindowRunsRequest(query=query, limit=1))
+
+    def window(snapshot: str | None) -> Work:
+        offset = size // 2 if snapshot else 0
+        request = views_pb2.WindowRunsRequest(
+            query=query, columns=columns, offset=offset, limit=100, snapshot=snapshot
+        )
+        return lambda: window_runs(store.db, store.pager, request)
+
     return {
         "three clauses by metric, first 100": lambda: search(FILTERED, "metrics.metric_0 DESC"),
         "by metric, first 100": lambda: search("", "metrics.metric_0"),
@@ -89,6 +102,9 @@ def works(store: RunStore, size: int) -> dict[str, Work]:
         "LIKE on a tag that few match": lambda: search("tags.commit LIKE '0000%'"),
         "OR of two metrics": lambda: search("metrics.metric_1 > 0.999 OR metrics.metric_2 > 0.999"),
         "param as a number": lambda: search("params.lr < 0.00002", "metrics.metric_0"),
+        "window of 5 columns, frozen": window(opened.snapshot),
+        "window, first (freezes the order)": window(None),
+        "schema": lambda: describe_runs(store.db, store.pager, views_pb2.DescribeRunsRequest(query=query)),
         "by the least of a metric": lambda: search("metrics.metric_3.min < 0.5", "metrics.metric_0.min"),
     }
 
