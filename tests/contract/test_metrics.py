@@ -2,7 +2,6 @@
 
 import math
 import secrets
-import uuid
 
 import pytest
 
