@@ -5,7 +5,8 @@
 
 The generator lives in environments of its own, cached outside the clone, because its version decides which
 runtimes the result works on: code from grpcio-tools 1.71.2 runs on protobuf 5.29 to 7.x, newer code only on
-newer protobuf.
+newer protobuf. Only gen/openapi is written by the server's own route tables, with this interpreter or that of
+.venv; where neither has the server's packages, as in a new clone, it is left as it is.
 """
 
 import argparse
@@ -102,6 +103,20 @@ def generate(proto: Path, out: Path) -> None:
         (package / "__init__.py").write_text(INIT)
 
 
+def write_openapi(out: Path) -> bool:
+    """Write openapi/ below `out` from its descriptors; return False when no interpreter has what it needs."""
+    paths = os.pathsep.join([str(ROOT / "client"), str(ROOT / "server")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    module = "runstream_server.gateway.openapi"
+    for python in (sys.executable, str(ROOT / ".venv" / "bin" / "python")):
+        probe = [python, "-c", "import google.api.annotations_pb2"]
+        if shutil.which(python) and not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
+            files = [str(out / "descriptor" / "runstream.binpb"), str(out / "openapi" / "runstream.json")]
+            subprocess.run([python, "-m", module, *files], check=True, env=environment)
+            return True
+    return False
+
+
 def differences(left: Path, right: Path) -> Iterator[str]:
     """Yield one line for each file that is missing, left over or different in `right` compared to `left`."""
     wanted, present = _files(left), _files(right)
@@ -119,7 +134,7 @@ def _files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in found if path.relative_to(folder).parts[0] in OWNED}
 
 
-OWNED = ("python", "descriptor")  # gen/openapi has another writer
+OWNED = ("python", "descriptor", "openapi")
 
 
 def replace(fresh: Path, gen: Path) -> None:
@@ -147,6 +162,10 @@ def main() -> int:
         fresh = Path(folder) / "gen"
         try:
             generate(args.proto.resolve(), fresh)
+            if not write_openapi(fresh):
+                print("gen.py: gen/openapi is left as it is; `make gen` has what it needs", file=sys.stderr)
+                if (old := args.out / "openapi").exists():
+                    shutil.copytree(old, fresh / "openapi")
         except subprocess.CalledProcessError as error:
             print(f"gen.py: {Path(error.cmd[0]).name} failed with code {error.returncode}", file=sys.stderr)
             return 1

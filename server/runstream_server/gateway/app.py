@@ -1,6 +1,7 @@
 """The HTTP port as an ASGI application.
 
     /health, /version               plain text
+    /openapi.json, /docs            the API document, and as a page
     POST /runstream.v1.S/M          binary unary door: serialized request in, serialized response out
     bytes of artifacts              streamed, see gateway/files.py
     everything else                 the REST door, made from the contract's bindings
@@ -24,6 +25,8 @@ from runstream_server import __version__
 from runstream_server.config import Settings
 from runstream_server.errors import ServerError
 from runstream_server.gateway.files import FileDoor
+from runstream_server.gateway.openapi import document
+from runstream_server.gateway.page import HEADERS, page
 from runstream_server.gateway.rest import (
     Answer,
     Request,
@@ -78,6 +81,7 @@ class HttpDoor:
         self._server = server
         self._rest = rest
         self._files = files
+        self._documents: dict[str, Answer] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -112,10 +116,8 @@ class HttpDoor:
         if body is None:
             return too_large(self._limit)
         path = scope["path"].removeprefix(self._prefix)
-        if text := _plain(path):
-            if scope["method"] not in ("GET", "HEAD"):
-                return not_allowed(scope["method"], path, ("GET",))
-            return Answer(200, text, {"Content-Type": "text/plain; charset=utf-8"})
+        if own := self._own(path):
+            return own if scope["method"] in ("GET", "HEAD") else not_allowed(scope["method"], path, ("GET",))
         if method := self._server.methods.get(path):
             return await self._binary(scope["method"], path, method, headers, body)
         raw = scope.get("raw_path") or scope["path"].encode()
@@ -128,6 +130,20 @@ class HttpDoor:
             body=body,
         )
         return await self._rest.answer(request)
+
+    def _own(self, path: str) -> Answer | None:
+        """Return the answer of what the port itself has, None for any other path."""
+        if text := _plain(path):
+            return Answer(200, text, {"Content-Type": "text/plain; charset=utf-8"})
+        if path not in ("/openapi.json", "/docs"):
+            return None
+        if self._documents is None:
+            made = document(self._rest.table.routes, self._prefix)
+            self._documents = {
+                "/openapi.json": Answer(200, dump(made)),
+                "/docs": Answer(200, page(made), HEADERS),
+            }
+        return self._documents[path]
 
     async def _binary(
         self, verb: str, path: str, method: MethodDescriptor, headers: Mapping[str, str], body: bytes

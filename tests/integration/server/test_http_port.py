@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from tests.in_process import running_server
 
 GET_EXPERIMENT = "/runstream.v1.ExperimentService/GetExperiment"
 PROTO = {"Content-Type": "application/proto"}
+API_DOCUMENT = Path(__file__).resolve().parents[3] / "gen" / "openapi" / "runstream.json"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,17 @@ def test_health_and_version_are_plain_text(ask, path, text) -> None:
     assert headers["Content-Type"].startswith("text/plain")
     status, headers, body = ask("HEAD", path)
     assert (status, body, headers["Content-Length"]) == (200, b"", str(len(text)))
+
+
+def test_the_api_document_and_its_page_are_served(ask) -> None:
+    status, headers, body = ask("GET", "/openapi.json")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == json.loads(API_DOCUMENT.read_text())
+    status, headers, body = ask("GET", "/docs")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert b"/api/2.0/mlflow/runs/log-batch" in body
+    assert ask("POST", "/docs")[0] == 405
 
 
 def test_server_info_is_json_with_numbers_as_numbers(ask, server) -> None:
