@@ -1,14 +1,17 @@
-"""MLflow's client in an environment of its own, for the tests of compatibility."""
+"""MLflow's client in an environment of its own, and our server, for the tests of compatibility."""
 
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.compat.servers import mlflow_program
 from tests.fix_postgres import require
+from tests.stack import runstream_server
 
 CLIENTS = Path(__file__).with_name("clients")
+PAIRS = ["sqlite-local", "postgres-minio"]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,20 @@ def run_client(mlflow, tmp_path):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def url(request, tmp_path_factory):
+    """Return the URL of our server over each pair of stores."""
+    stack = ExitStack()
+    folder = tmp_path_factory.mktemp("runstream")
+    uri, destination, env = f"sqlite:///{folder}/store.db", f"{folder}/artifacts", {}
+    if request.param == "postgres-minio":
+        uri = request.getfixturevalue("module_postgres_dsn")
+        minio = request.getfixturevalue("minio")
+        bucket = minio.create_bucket()
+        stack.callback(minio.remove_bucket, bucket)
+        destination, env = f"s3://{bucket}/runs", minio.environ()
+    option = f"--artifacts-destination={destination}"
+    with stack, runstream_server(folder / "server", uri, option, env=env) as server:
+        yield server.http

@@ -3,15 +3,6 @@
 import pytest
 
 from tests.compat import foreign
-from tests.stack import runstream_server
-
-
-@pytest.fixture
-def url(tmp_path):
-    """Return the URL of our server over SQLite and a folder."""
-    artifacts = f"--artifacts-destination={tmp_path}/artifacts"
-    with runstream_server(tmp_path / "server", f"sqlite:///{tmp_path}/store.db", artifacts) as server:
-        yield server.http
 
 
 @pytest.mark.slow
