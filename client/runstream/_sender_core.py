@@ -80,7 +80,7 @@ class SenderCore:
         """Deliver until `stop`, or until idle for `linger` seconds."""
         while not self._stopping.is_set():
             self.step()
-            if linger is not None and self._idle_for() >= linger:
+            if linger is not None and (self._idle_for() >= linger or self._useless()):
                 return
 
     def step(self) -> None:
@@ -309,6 +309,10 @@ class SenderCore:
         for delivery in self._deliveries.values():
             if carrier is not None and delivery.opened and not delivery.dead:
                 carrier.heartbeat(delivery.session_id)
+
+    def _useless(self) -> bool:
+        """Whether only a sender of another installation can deliver what the dead left: make way for it."""
+        return self.upstream.hopeless and all(item.dead for item in self._deliveries.values())
 
     def _idle_for(self) -> float:
         now = time.monotonic()

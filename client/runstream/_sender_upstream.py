@@ -50,6 +50,8 @@ class Upstream:
         """False when the last attempt to reach the server failed."""
         self.error = ""
         """Why; empty when reachable."""
+        self.hopeless = False
+        """True when this process can never reach the store: what opens it is not installed here."""
 
     def transport(self) -> Transport:
         """Return the transport for unary calls; the first call may start an embedded server.
@@ -132,6 +134,7 @@ class Upstream:
             from runstream_server.embedded import EmbeddedServer
         except ModuleNotFoundError as error:
             # As good as offline: whoever logs goes on, whoever asks is told.
+            self.hopeless = True
             raise Offline(
                 f"{self._config.shown_uri} is a store, and what opens it is not installed ({error.name}); "
                 "what is logged is kept. To upload it: pip install 'runstream[server]' && runstream sync"
