@@ -33,6 +33,8 @@ FIND_EVERY = 0.25
 HEARTBEAT_EVERY = 10.0
 MAX_UNDER_WAY = 64
 """Batches of all sessions that may be under way."""
+MAKE_WAY = 1.0
+"""Seconds after which a sender that can never open its store leaves what the dead left to one that can."""
 DRAIN_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
 _BUSY, _CALM = 0.02, 0.1  # seconds between looks at the journals
@@ -80,7 +82,7 @@ class SenderCore:
         """Deliver until `stop`, or until idle for `linger` seconds."""
         while not self._stopping.is_set():
             self.step()
-            if linger is not None and (self._idle_for() >= linger or self._useless()):
+            if linger is not None and self._idle_for() >= (MAKE_WAY if self.upstream.hopeless else linger):
                 return
 
     def step(self) -> None:
@@ -310,14 +312,14 @@ class SenderCore:
             if carrier is not None and delivery.opened and not delivery.dead:
                 carrier.heartbeat(delivery.session_id)
 
-    def _useless(self) -> bool:
-        """Whether only a sender of another installation can deliver what the dead left: make way for it."""
-        return self.upstream.hopeless and all(item.dead for item in self._deliveries.values())
-
     def _idle_for(self) -> float:
         now = time.monotonic()
-        # A journal that cannot be delivered at all waits for people, not for this process.
-        if any(not (item.dead and item.error) for item in self._deliveries.values()) or self._waiters:
+        # A journal that cannot be delivered at all, or not from here, waits for people, not for this process.
+        stuck = self.upstream.hopeless
+        if (
+            any(not (item.dead and (item.error or stuck)) for item in self._deliveries.values())
+            or self._waiters
+        ):
             self.idle_since = now
         return now - self.idle_since
 
