@@ -102,8 +102,8 @@ def _add_figures(
     ]
     for group in groups.values():
         group.metrics.add(count=0)
-    query = sa.select(*columns, *figures).select_from(source).where(*where).group_by(*columns)
-    for row in guard.execute(query):
+    selected: Any = sa.select(*columns, *figures)
+    for row in guard.execute(selected.select_from(source).where(*where).group_by(*columns)):
         key, (count, mean, sd, least, greatest) = tuple(row[: len(columns)]), row[len(columns) :]
         if key in groups:
             found = views_pb2.MetricFigures(count=count, mean=mean, sd=sd, min=least, max=greatest)

@@ -99,7 +99,7 @@ def _load_keyed(
     places: dict[str, list[tuple[int, int]]] = {}
     for index, term in wanted:
         places.setdefault(term.key, []).append((index, summaries.index(term.summary or "last")))
-    for run, key, *row in connection.execute(query):
+    for run, key, *row in map(tuple, connection.execute(query)):
         for index, place in places[key]:
             value = row[place]
             if value is None and extra and summaries[place] == "last" and row[-1]:

@@ -25,7 +25,7 @@ def work():
 def test_a_batch_may_hold_as_many_points_as_the_limit_says():
     taken = work()
     taken.take(batch(4, 6), 10)
-    assert [unit.columns.count for unit in taken.points] == [4, 6]
+    assert [unit.columns and unit.columns.count for unit in taken.points] == [4, 6]
 
 
 def test_a_larger_batch_is_refused_and_nothing_of_it_taken():
