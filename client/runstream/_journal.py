@@ -33,6 +33,7 @@ OWN: set[str] = set()
 
 _RETRY_SPACE = 1.0  # seconds between attempts to go on after the disk was full
 _MASK = SEGMENT_SLOTS - 1
+_FORGOTTEN = 1 << 62
 logger = logging.getLogger("runstream.journal")
 
 
@@ -135,7 +136,13 @@ class Journal:
                     buffers[sequence >> shift], (sequence & mask) << 5, step, timestamp, value, number, point
                 )
             except BaseException as error:
-                slow(self, error, sequence, run_id, key, value, step, timestamp)
+                try:
+                    slow(self, error, sequence, run_id, key, value, step, timestamp)
+                except BaseException:
+                    # A signal may end `slow` anywhere, before its first line too.
+                    if sequence >= 0:
+                        self.give_up(sequence)
+                    raise
 
         return log_metric
 
@@ -157,6 +164,8 @@ class Journal:
 
     def give_up(self, sequence: int) -> None:
         """Fill a slot whose call raised, unless it was written; otherwise readers would wait for it."""
+        if self._newest == _FORGOTTEN:
+            return  # its slots are another process's now
         try:
             buffer = self._buffer(sequence >> SEGMENT_SHIFT)
         except Full:
@@ -239,7 +248,7 @@ class Journal:
         self.series.clear()
         self.buffers.clear()
         self._spare = None
-        self._newest = 1 << 62
+        self._newest = _FORGOTTEN
         self._dictionary.close()
         os.close(self._lost_file)
         os.close(self._lock_file)
