@@ -191,7 +191,7 @@ class Batcher:
                 self._answer((work, _away()) for work in lost)
                 works = [work for work in works if isinstance(work, SessionWork)]
             except Exception as caught:
-                if not _retryable(caught):
+                if not is_transient(caught):
                     self._divide(works, careful, caught)
                     return
                 error = caught
@@ -202,9 +202,10 @@ class Batcher:
                 logger.warning(
                     "commit of %d works failed, again in %.2f s: %s", len(works), pause, _name(error)
                 )
-            self._stopping.wait(
-                pause * random.uniform(0.5, 1)
-            ) if not self._stopping.is_set() else time.sleep(pause)
+            if self._stopping.is_set():
+                time.sleep(pause)
+            else:
+                self._stopping.wait(pause * random.uniform(0.5, 1))
             pause = min(_PAUSE[1], pause * 2)
 
     def _divide(self, works: list[Work], careful: bool, error: BaseException) -> None:
@@ -233,7 +234,7 @@ class Batcher:
             done = quick.commit(connection, unary, self._memory.storage)
         except Exception as error:
             self._roll_back(error)
-            if _retryable(error) and not lost_race(error):
+            if is_transient(error) and not lost_race(error):
                 raise _Unsure from error
             raise
         self._answer((work, None) for work in unary if work.run_id in done)
@@ -252,7 +253,7 @@ class Batcher:
             transaction.commit()
         except Exception as error:
             self._roll_back(error)
-            if _retryable(error) and not lost_race(error):
+            if is_transient(error) and not lost_race(error):
                 _remember(works, commit.outcomes)
                 raise _Unsure from error
             raise
@@ -268,7 +269,7 @@ class Batcher:
         except Exception:
             self._connection.drop()
             return
-        if connection.invalidated or connection.closed or (_retryable(error) and not lost_race(error)):
+        if connection.invalidated or connection.closed or (is_transient(error) and not lost_race(error)):
             self._connection.drop()
 
     def _drop_cancelled(self, works: list[Work]) -> list[Work]:
@@ -303,10 +304,6 @@ def _remember(works: Sequence[Work], outcomes: Sequence[Outcome | ServerError | 
     for work, outcome in zip(works, outcomes, strict=True):
         if isinstance(work, SessionWork) and isinstance(outcome, Outcome):
             work.unsure = outcome
-
-
-def _retryable(error: BaseException) -> bool:
-    return is_transient(error)
 
 
 def _name(error: BaseException) -> str:

@@ -106,7 +106,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         seconds = _expiry(request)
         place = await self._context.call(self._owners.writable, run_id, path)
         expires_at = _now_ms() + 1000 * seconds
-        url = await self._artifacts.call(_presign_put, place, seconds)
+        url = await self._artifacts.call(presign_put, place, seconds)
         return pb.PresignUploadResponse(url=url, expires_at=expires_at)
 
     async def PresignDownload(
@@ -116,7 +116,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         path, seconds = ArtifactPath.parse(request.path), _expiry(request)
         root = await self._context.call(self._owners.root, request.owner)
         expires_at = _now_ms() + 1000 * seconds
-        url, size = await self._artifacts.call(_presign_get, root.place / path, seconds)
+        url, size = await self._artifacts.call(presign_get, root.place / path, seconds)
         return pb.PresignDownloadResponse(url=url, expires_at=expires_at, file_size=size)
 
 
@@ -154,13 +154,15 @@ def _expiry(request: pb.PresignUploadRequest | pb.PresignDownloadRequest) -> int
     return int(seconds)
 
 
-def _presign_put(place: Place, seconds: int) -> str:
+def presign_put(place: Place, seconds: int) -> str:
+    """Return a URL to PUT a file to. seconds: how long it is good. Raises: Unsupported; InvalidArgument."""
     url = place.store.presign_put(place.path, seconds)  # first: most stores that cannot say so at once
     place.store.check_free(place.path, place.root)
     return url
 
 
-def _presign_get(place: Place, seconds: int) -> tuple[str, int]:
+def presign_get(place: Place, seconds: int) -> tuple[str, int]:
+    """Return a URL to GET a file from, and the file's size in bytes. Raises: Unsupported; NotFound."""
     url = place.store.presign_get(place.path, seconds)
     found = place.store.stat(place.path)
     if found is None or found.is_dir:

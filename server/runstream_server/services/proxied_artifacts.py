@@ -7,18 +7,16 @@ from typing import Any
 from runstream.v1 import artifacts_pb2, proxied_artifacts_pb2_grpc
 from runstream.v1 import proxied_artifacts_pb2 as pb
 from runstream_server import validation as v
-from runstream_server.artifacts.base import no_file
 from runstream_server.artifacts.owners import Owners
 from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.artifacts.store import Place
 from runstream_server.context import Context
 from runstream_server.errors import InvalidArgument, NotFound
+from runstream_server.services.artifacts import DEFAULT_EXPIRY, MAX_EXPIRY, presign_get, presign_put
 
 PAGE = 1000
 MAX_NAMES = 100_000
 """Names of one listing, which MLflow's protocol does not page."""
-DEFAULT_EXPIRY, MAX_EXPIRY = 900, 3600
-"""Seconds a presigned URL is good for."""
 PARTS_EXPIRY = 3600
 """Seconds the URLs of parts are good for: a large file takes its time."""
 
@@ -91,7 +89,7 @@ class ProxiedArtifactService(proxied_artifacts_pb2_grpc.ProxiedArtifactServiceSe
         """Return an URL to GET a file from."""
         location = _location(request.artifact_path)
         place = await self._context.call(self._owners.place_of, location, write=False)
-        url, size = await self._artifacts.call(_presign_get, place, DEFAULT_EXPIRY)
+        url, size = await self._artifacts.call(presign_get, place, DEFAULT_EXPIRY)
         return pb.GetPresignedDownloadUrlResponse(url=url, file_size=size)
 
     async def CreatePresignedUploadUrl(
@@ -106,7 +104,7 @@ class ProxiedArtifactService(proxied_artifacts_pb2_grpc.ProxiedArtifactServiceSe
             place = await self._context.call(self._owners.writable, run_id, path)
         else:
             place = await self._context.call(self._owners.writable_in_model, request.model_id, path)
-        url = await self._artifacts.call(_presign_put, place, seconds)
+        url = await self._artifacts.call(presign_put, place, seconds)
         return pb.CreatePresignedUploadUrlResponse(presigned_url=url)
 
     async def CreatePresignedDownloadUrl(
@@ -116,7 +114,7 @@ class ProxiedArtifactService(proxied_artifacts_pb2_grpc.ProxiedArtifactServiceSe
         path, seconds = ArtifactPath.parse(v.require(request.path, "path")), _expiry(request)
         owner = artifacts_pb2.ArtifactOwner(run_id=v.require(request.run_id, "run_id"))
         root = await self._context.call(self._owners.root, owner)
-        url, size = await self._artifacts.call(_presign_get, root.place / path, seconds)
+        url, size = await self._artifacts.call(presign_get, root.place / path, seconds)
         return pb.CreatePresignedDownloadUrlResponse(presigned_url=url, file_size=size)
 
     async def _writable(self, location: ArtifactPath) -> Place:
@@ -153,20 +151,6 @@ def _expiry(request: pb.CreatePresignedUploadUrlRequest | pb.CreatePresignedDown
     if not 1 <= seconds <= MAX_EXPIRY:
         raise InvalidArgument(f"expiration must be from 1 to {MAX_EXPIRY} seconds", field="expiration")
     return int(seconds)
-
-
-def _presign_put(place: Place, seconds: int) -> str:
-    url = place.store.presign_put(place.path, seconds)
-    place.store.check_free(place.path, place.root)
-    return url
-
-
-def _presign_get(place: Place, seconds: int) -> tuple[str, int]:
-    url = place.store.presign_get(place.path, seconds)
-    found = place.store.stat(place.path)
-    if found is None or found.is_dir:
-        raise no_file(place.path)
-    return url, found.size or 0
 
 
 def _create(place: Place, num_parts: int) -> tuple[str, list[str]]:
