@@ -71,7 +71,8 @@ def generate(proto: Path, out: Path) -> None:
     """Write python/ and descriptor/ below `out` from the files in `proto`/runstream.
 
     Raises:
-        subprocess.CalledProcessError: a file does not compile; protoc has printed file, line and reason.
+        subprocess.CalledProcessError: a file does not compile or an rpc does not declare who may call it;
+            what failed has printed file, place and reason.
     """
     sources = sorted(str(path.relative_to(proto)) for path in (proto / "runstream").rglob("*.proto"))
     if not sources:
@@ -98,6 +99,8 @@ def generate(proto: Path, out: Path) -> None:
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "0"},  # the stub writer must not order anything by hash
     )
+    checked = [str(ROOT / "scripts" / "check_access.py"), str(descriptor / "runstream.binpb")]
+    subprocess.run([str(env["protoc"] / "bin" / "python"), *checked], check=True)
     # Only the leaf package: `runstream` itself is client/runstream in the checkout and in the wheel.
     for package in sorted({(python / source).parent for source in sources}):
         (package / "__init__.py").write_text(INIT)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunstream/v1/artifacts.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\"l\n\x08\x46ileInfo\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06is_dir\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x07\n\x05_pathB\t\n\x07_is_dirB\x0c\n\n_file_size\"c\n\rArtifactOwner\x12\x10\n\x06run_id\x18\x01 \x01(\tH\x00\x12\x37\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1e.runstream.v1.ModelVersionNameH\x00\x42\x07\n\x05owner\"1\n\x10ModelVersionName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xd9\x01\n\x14ListArtifactsRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08run_uuid\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04path\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\npage_token\x18\x04 \x01(\tH\x03\x88\x01\x01\x12/\n\x05owner\x18\x05 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwnerH\x04\x88\x01\x01\x42\t\n\x07_run_idB\x0b\n\t_run_uuidB\x07\n\x05_pathB\r\n\x0b_page_tokenB\x08\n\x06_owner\"\x94\x01\n\x15ListArtifactsResponse\x12\x15\n\x08root_uri\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x16.runstream.v1.FileInfo\x12\x1c\n\x0fnext_page_token\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_root_uriB\x12\n\x10_next_page_token\"^\n\x15UploadArtifactRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.runstream.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"h\n\x0cUploadHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\x04size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06sha256\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_sizeB\t\n\x07_sha256\"l\n\x16UploadArtifactResponse\x12)\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runstream.v1.FileInfoH\x00\x88\x01\x01\x12\x13\n\x06sha256\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_fileB\t\n\x07_sha256\"\x93\x01\n\x17\x44ownloadArtifactRequest\x12*\n\x05owner\x18\x01 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwner\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06length\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_offsetB\t\n\x07_length\"D\n\x18\x44ownloadArtifactResponse\x12\x11\n\x04size\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x07\n\x05_size\"S\n\x15\x44\x65leteArtifactRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_path\"\x18\n\x16\x44\x65leteArtifactResponse\"z\n\x14PresignUploadRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpires_in\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expires_in\"\xcc\x01\n\x15PresignUploadResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.runstream.v1.PresignUploadResponse.HeadersEntry\x12\x17\n\nexpires_at\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\r\n\x0b_expires_at\"\x97\x01\n\x16PresignDownloadRequest\x12/\n\x05owner\x18\x01 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwnerH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpires_in\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\x08\n\x06_ownerB\x07\n\x05_pathB\r\n\x0b_expires_in\"\x81\x01\n\x17PresignDownloadResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nexpires_at\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x06\n\x04_urlB\r\n\x0b_expires_atB\x0c\n\n_file_size2\x94\x06\n\x0f\x41rtifactService\x12\x80\x01\n\rListArtifacts\x12\".runstream.v1.ListArtifactsRequest\x1a#.runstream.v1.ListArtifactsResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/api/2.0/mlflow/artifacts/list\x12]\n\x0eUploadArtifact\x12#.runstream.v1.UploadArtifactRequest\x1a$.runstream.v1.UploadArtifactResponse(\x01\x12\x63\n\x10\x44ownloadArtifact\x12%.runstream.v1.DownloadArtifactRequest\x1a&.runstream.v1.DownloadArtifactResponse0\x01\x12\x8b\x01\n\x0e\x44\x65leteArtifact\x12#.runstream.v1.DeleteArtifactRequest\x1a$.runstream.v1.DeleteArtifactResponse\".\x82\xd3\xe4\x93\x02(\"#/api/1.0/runstream/artifacts/delete:\x01*\x12\x90\x01\n\rPresignUpload\x12\".runstream.v1.PresignUploadRequest\x1a#.runstream.v1.PresignUploadResponse\"6\x82\xd3\xe4\x93\x02\x30\"+/api/1.0/runstream/artifacts/presign-upload:\x01*\x12\x98\x01\n\x0fPresignDownload\x12$.runstream.v1.PresignDownloadRequest\x1a%.runstream.v1.PresignDownloadResponse\"8\x82\xd3\xe4\x93\x02\x32\"-/api/1.0/runstream/artifacts/presign-download:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunstream/v1/artifacts.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/permissions.proto\"l\n\x08\x46ileInfo\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06is_dir\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x07\n\x05_pathB\t\n\x07_is_dirB\x0c\n\n_file_size\"c\n\rArtifactOwner\x12\x10\n\x06run_id\x18\x01 \x01(\tH\x00\x12\x37\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1e.runstream.v1.ModelVersionNameH\x00\x42\x07\n\x05owner\"1\n\x10ModelVersionName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xd9\x01\n\x14ListArtifactsRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08run_uuid\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04path\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\npage_token\x18\x04 \x01(\tH\x03\x88\x01\x01\x12/\n\x05owner\x18\x05 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwnerH\x04\x88\x01\x01\x42\t\n\x07_run_idB\x0b\n\t_run_uuidB\x07\n\x05_pathB\r\n\x0b_page_tokenB\x08\n\x06_owner\"\x94\x01\n\x15ListArtifactsResponse\x12\x15\n\x08root_uri\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x16.runstream.v1.FileInfo\x12\x1c\n\x0fnext_page_token\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_root_uriB\x12\n\x10_next_page_token\"^\n\x15UploadArtifactRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1a.runstream.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"h\n\x0cUploadHeader\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\x04size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06sha256\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_sizeB\t\n\x07_sha256\"l\n\x16UploadArtifactResponse\x12)\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x16.runstream.v1.FileInfoH\x00\x88\x01\x01\x12\x13\n\x06sha256\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_fileB\t\n\x07_sha256\"\x93\x01\n\x17\x44ownloadArtifactRequest\x12*\n\x05owner\x18\x01 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwner\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06length\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_offsetB\t\n\x07_length\"D\n\x18\x44ownloadArtifactResponse\x12\x11\n\x04size\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x07\n\x05_size\"S\n\x15\x44\x65leteArtifactRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_path\"\x18\n\x16\x44\x65leteArtifactResponse\"z\n\x14PresignUploadRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpires_in\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expires_in\"\xcc\x01\n\x15PresignUploadResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x41\n\x07headers\x18\x02 \x03(\x0b\x32\x30.runstream.v1.PresignUploadResponse.HeadersEntry\x12\x17\n\nexpires_at\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\r\n\x0b_expires_at\"\x97\x01\n\x16PresignDownloadRequest\x12/\n\x05owner\x18\x01 \x01(\x0b\x32\x1b.runstream.v1.ArtifactOwnerH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpires_in\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\x08\n\x06_ownerB\x07\n\x05_pathB\r\n\x0b_expires_in\"\x81\x01\n\x17PresignDownloadResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nexpires_at\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x06\n\x04_urlB\r\n\x0b_expires_atB\x0c\n\n_file_size2\xe6\x07\n\x0f\x41rtifactService\x12\xc0\x01\n\rListArtifacts\x12\".runstream.v1.ListArtifactsRequest\x1a#.runstream.v1.ListArtifactsResponse\"f\x82\xa6\x19<\x08\x03\"\x06run_id\"\x08run_uuid\"\x0cowner.run_id*\x18owner.model_version.name\x82\xd3\xe4\x93\x02 \x12\x1e/api/2.0/mlflow/artifacts/list\x12t\n\x0eUploadArtifact\x12#.runstream.v1.UploadArtifactRequest\x1a$.runstream.v1.UploadArtifactResponse\"\x15\x82\xa6\x19\x11\x08\x04\"\rheader.run_id(\x01\x12\x93\x01\n\x10\x44ownloadArtifact\x12%.runstream.v1.DownloadArtifactRequest\x1a&.runstream.v1.DownloadArtifactResponse\".\x82\xa6\x19*\x08\x03\"\x0cowner.run_id*\x18owner.model_version.name0\x01\x12\x99\x01\n\x0e\x44\x65leteArtifact\x12#.runstream.v1.DeleteArtifactRequest\x1a$.runstream.v1.DeleteArtifactResponse\"<\x82\xa6\x19\n\x08\x04\"\x06run_id\x82\xd3\xe4\x93\x02(\"#/api/1.0/runstream/artifacts/delete:\x01*\x12\x9e\x01\n\rPresignUpload\x12\".runstream.v1.PresignUploadRequest\x1a#.runstream.v1.PresignUploadResponse\"D\x82\xa6\x19\n\x08\x04\"\x06run_id\x82\xd3\xe4\x93\x02\x30\"+/api/1.0/runstream/artifacts/presign-upload:\x01*\x12\xc6\x01\n\x0fPresignDownload\x12$.runstream.v1.PresignDownloadRequest\x1a%.runstream.v1.PresignDownloadResponse\"f\x82\xa6\x19*\x08\x03\"\x0cowner.run_id*\x18owner.model_version.name\x82\xd3\xe4\x93\x02\x32\"-/api/1.0/runstream/artifacts/presign-download:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,47 +36,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._loaded_options = None
   _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._loaded_options = None
-  _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\202\323\344\223\002 \022\036/api/2.0/mlflow/artifacts/list'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\202\246\031<\010\003\"\006run_id\"\010run_uuid\"\014owner.run_id*\030owner.model_version.name\202\323\344\223\002 \022\036/api/2.0/mlflow/artifacts/list'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['UploadArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['UploadArtifact']._serialized_options = b'\202\246\031\021\010\004\"\rheader.run_id'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DownloadArtifact']._serialized_options = b'\202\246\031*\010\003\"\014owner.run_id*\030owner.model_version.name'
   _globals['_ARTIFACTSERVICE'].methods_by_name['DeleteArtifact']._loaded_options = None
-  _globals['_ARTIFACTSERVICE'].methods_by_name['DeleteArtifact']._serialized_options = b'\202\323\344\223\002(\"#/api/1.0/runstream/artifacts/delete:\001*'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['DeleteArtifact']._serialized_options = b'\202\246\031\n\010\004\"\006run_id\202\323\344\223\002(\"#/api/1.0/runstream/artifacts/delete:\001*'
   _globals['_ARTIFACTSERVICE'].methods_by_name['PresignUpload']._loaded_options = None
-  _globals['_ARTIFACTSERVICE'].methods_by_name['PresignUpload']._serialized_options = b'\202\323\344\223\0020\"+/api/1.0/runstream/artifacts/presign-upload:\001*'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['PresignUpload']._serialized_options = b'\202\246\031\n\010\004\"\006run_id\202\323\344\223\0020\"+/api/1.0/runstream/artifacts/presign-upload:\001*'
   _globals['_ARTIFACTSERVICE'].methods_by_name['PresignDownload']._loaded_options = None
-  _globals['_ARTIFACTSERVICE'].methods_by_name['PresignDownload']._serialized_options = b'\202\323\344\223\0022\"-/api/1.0/runstream/artifacts/presign-download:\001*'
-  _globals['_FILEINFO']._serialized_start=76
-  _globals['_FILEINFO']._serialized_end=184
-  _globals['_ARTIFACTOWNER']._serialized_start=186
-  _globals['_ARTIFACTOWNER']._serialized_end=285
-  _globals['_MODELVERSIONNAME']._serialized_start=287
-  _globals['_MODELVERSIONNAME']._serialized_end=336
-  _globals['_LISTARTIFACTSREQUEST']._serialized_start=339
-  _globals['_LISTARTIFACTSREQUEST']._serialized_end=556
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=559
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=707
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=709
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=803
-  _globals['_UPLOADHEADER']._serialized_start=805
-  _globals['_UPLOADHEADER']._serialized_end=909
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=911
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=1019
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=1022
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=1169
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=1171
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=1239
-  _globals['_DELETEARTIFACTREQUEST']._serialized_start=1241
-  _globals['_DELETEARTIFACTREQUEST']._serialized_end=1324
-  _globals['_DELETEARTIFACTRESPONSE']._serialized_start=1326
-  _globals['_DELETEARTIFACTRESPONSE']._serialized_end=1350
-  _globals['_PRESIGNUPLOADREQUEST']._serialized_start=1352
-  _globals['_PRESIGNUPLOADREQUEST']._serialized_end=1474
-  _globals['_PRESIGNUPLOADRESPONSE']._serialized_start=1477
-  _globals['_PRESIGNUPLOADRESPONSE']._serialized_end=1681
-  _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._serialized_start=1612
-  _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._serialized_end=1658
-  _globals['_PRESIGNDOWNLOADREQUEST']._serialized_start=1684
-  _globals['_PRESIGNDOWNLOADREQUEST']._serialized_end=1835
-  _globals['_PRESIGNDOWNLOADRESPONSE']._serialized_start=1838
-  _globals['_PRESIGNDOWNLOADRESPONSE']._serialized_end=1967
-  _globals['_ARTIFACTSERVICE']._serialized_start=1970
-  _globals['_ARTIFACTSERVICE']._serialized_end=2758
+  _globals['_ARTIFACTSERVICE'].methods_by_name['PresignDownload']._serialized_options = b'\202\246\031*\010\003\"\014owner.run_id*\030owner.model_version.name\202\323\344\223\0022\"-/api/1.0/runstream/artifacts/presign-download:\001*'
+  _globals['_FILEINFO']._serialized_start=108
+  _globals['_FILEINFO']._serialized_end=216
+  _globals['_ARTIFACTOWNER']._serialized_start=218
+  _globals['_ARTIFACTOWNER']._serialized_end=317
+  _globals['_MODELVERSIONNAME']._serialized_start=319
+  _globals['_MODELVERSIONNAME']._serialized_end=368
+  _globals['_LISTARTIFACTSREQUEST']._serialized_start=371
+  _globals['_LISTARTIFACTSREQUEST']._serialized_end=588
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=591
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=739
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=741
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=835
+  _globals['_UPLOADHEADER']._serialized_start=837
+  _globals['_UPLOADHEADER']._serialized_end=941
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=943
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=1051
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=1054
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=1201
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=1203
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=1271
+  _globals['_DELETEARTIFACTREQUEST']._serialized_start=1273
+  _globals['_DELETEARTIFACTREQUEST']._serialized_end=1356
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_start=1358
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_end=1382
+  _globals['_PRESIGNUPLOADREQUEST']._serialized_start=1384
+  _globals['_PRESIGNUPLOADREQUEST']._serialized_end=1506
+  _globals['_PRESIGNUPLOADRESPONSE']._serialized_start=1509
+  _globals['_PRESIGNUPLOADRESPONSE']._serialized_end=1713
+  _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._serialized_start=1644
+  _globals['_PRESIGNUPLOADRESPONSE_HEADERSENTRY']._serialized_end=1690
+  _globals['_PRESIGNDOWNLOADREQUEST']._serialized_start=1716
+  _globals['_PRESIGNDOWNLOADREQUEST']._serialized_end=1867
+  _globals['_PRESIGNDOWNLOADRESPONSE']._serialized_start=1870
+  _globals['_PRESIGNDOWNLOADRESPONSE']._serialized_end=1999
+  _globals['_ARTIFACTSERVICE']._serialized_start=2002
+  _globals['_ARTIFACTSERVICE']._serialized_end=3000
 # @@protoc_insertion_point(module_scope)

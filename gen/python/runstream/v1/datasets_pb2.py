@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brunstream/v1/datasets.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\"\x9c\x01\n\x0e\x44\x61tasetSummary\x12\x1a\n\rexperiment_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x64igest\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07\x63ontext\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x10\n\x0e_experiment_idB\x07\n\x05_nameB\t\n\x07_digestB\n\n\x08_context\"/\n\x15SearchDatasetsRequest\x12\x16\n\x0e\x65xperiment_ids\x18\x01 \x03(\t\"Q\n\x16SearchDatasetsResponse\x12\x37\n\x11\x64\x61taset_summaries\x18\x01 \x03(\x0b\x32\x1c.runstream.v1.DatasetSummary2\xa6\x01\n\x0e\x44\x61tasetService\x12\x93\x01\n\x0eSearchDatasets\x12#.runstream.v1.SearchDatasetsRequest\x1a$.runstream.v1.SearchDatasetsResponse\"6\x82\xd3\xe4\x93\x02\x30\"+/api/2.0/mlflow/experiments/search-datasets:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brunstream/v1/datasets.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/permissions.proto\"\x9c\x01\n\x0e\x44\x61tasetSummary\x12\x1a\n\rexperiment_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x64igest\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07\x63ontext\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x10\n\x0e_experiment_idB\x07\n\x05_nameB\t\n\x07_digestB\n\n\x08_context\"/\n\x15SearchDatasetsRequest\x12\x16\n\x0e\x65xperiment_ids\x18\x01 \x03(\t\"Q\n\x16SearchDatasetsResponse\x12\x37\n\x11\x64\x61taset_summaries\x18\x01 \x03(\x0b\x32\x1c.runstream.v1.DatasetSummary2\xae\x01\n\x0e\x44\x61tasetService\x12\x9b\x01\n\x0eSearchDatasets\x12#.runstream.v1.SearchDatasetsRequest\x1a$.runstream.v1.SearchDatasetsResponse\">\x82\xa6\x19\x04\x08\x03X\x01\x82\xd3\xe4\x93\x02\x30\"+/api/2.0/mlflow/experiments/search-datasets:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.datasets_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['SearchDatasets']._loaded_options = None
-  _globals['_DATASETSERVICE'].methods_by_name['SearchDatasets']._serialized_options = b'\202\323\344\223\0020\"+/api/2.0/mlflow/experiments/search-datasets:\001*'
-  _globals['_DATASETSUMMARY']._serialized_start=76
-  _globals['_DATASETSUMMARY']._serialized_end=232
-  _globals['_SEARCHDATASETSREQUEST']._serialized_start=234
-  _globals['_SEARCHDATASETSREQUEST']._serialized_end=281
-  _globals['_SEARCHDATASETSRESPONSE']._serialized_start=283
-  _globals['_SEARCHDATASETSRESPONSE']._serialized_end=364
-  _globals['_DATASETSERVICE']._serialized_start=367
-  _globals['_DATASETSERVICE']._serialized_end=533
+  _globals['_DATASETSERVICE'].methods_by_name['SearchDatasets']._serialized_options = b'\202\246\031\004\010\003X\001\202\323\344\223\0020\"+/api/2.0/mlflow/experiments/search-datasets:\001*'
+  _globals['_DATASETSUMMARY']._serialized_start=108
+  _globals['_DATASETSUMMARY']._serialized_end=264
+  _globals['_SEARCHDATASETSREQUEST']._serialized_start=266
+  _globals['_SEARCHDATASETSREQUEST']._serialized_end=313
+  _globals['_SEARCHDATASETSRESPONSE']._serialized_start=315
+  _globals['_SEARCHDATASETSRESPONSE']._serialized_end=396
+  _globals['_DATASETSERVICE']._serialized_start=399
+  _globals['_DATASETSERVICE']._serialized_end=573
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunstream/v1/lifecycle.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\"E\n\x10PurgeRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x14\n\x07\x64ry_run\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_dry_run\"I\n\x07KeptRun\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06reason\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_run_idB\t\n\x07_reason\"I\n\x11PurgeRunsResponse\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12#\n\x04kept\x18\x02 \x03(\x0b\x32\x15.runstream.v1.KeptRun\"P\n\x0fMoveRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x1a\n\rexperiment_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_experiment_id\"\x12\n\x10MoveRunsResponse2\xfe\x01\n\x10LifecycleService\x12v\n\tPurgeRuns\x12\x1e.runstream.v1.PurgeRunsRequest\x1a\x1f.runstream.v1.PurgeRunsResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/api/1.0/runstream/runs/purge:\x01*\x12r\n\x08MoveRuns\x12\x1d.runstream.v1.MoveRunsRequest\x1a\x1e.runstream.v1.MoveRunsResponse\"\'\x82\xd3\xe4\x93\x02!\"\x1c/api/1.0/runstream/runs/move:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crunstream/v1/lifecycle.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/permissions.proto\"E\n\x10PurgeRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x14\n\x07\x64ry_run\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_dry_run\"I\n\x07KeptRun\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06reason\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_run_idB\t\n\x07_reason\"I\n\x11PurgeRunsResponse\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12#\n\x04kept\x18\x02 \x03(\x0b\x32\x15.runstream.v1.KeptRun\"P\n\x0fMoveRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x1a\n\rexperiment_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_experiment_id\"\x12\n\x10MoveRunsResponse2\xad\x02\n\x10LifecycleService\x12\x85\x01\n\tPurgeRuns\x12\x1e.runstream.v1.PurgeRunsRequest\x1a\x1f.runstream.v1.PurgeRunsResponse\"7\x82\xa6\x19\x0b\x08\x05\"\x07run_ids\x82\xd3\xe4\x93\x02\"\"\x1d/api/1.0/runstream/runs/purge:\x01*\x12\x90\x01\n\x08MoveRuns\x12\x1d.runstream.v1.MoveRunsRequest\x1a\x1e.runstream.v1.MoveRunsResponse\"E\x82\xa6\x19\x1a\x08\x05\x12\rexperiment_id\"\x07run_ids\x82\xd3\xe4\x93\x02!\"\x1c/api/1.0/runstream/runs/move:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.lifecycle_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LIFECYCLESERVICE'].methods_by_name['PurgeRuns']._loaded_options = None
-  _globals['_LIFECYCLESERVICE'].methods_by_name['PurgeRuns']._serialized_options = b'\202\323\344\223\002\"\"\035/api/1.0/runstream/runs/purge:\001*'
+  _globals['_LIFECYCLESERVICE'].methods_by_name['PurgeRuns']._serialized_options = b'\202\246\031\013\010\005\"\007run_ids\202\323\344\223\002\"\"\035/api/1.0/runstream/runs/purge:\001*'
   _globals['_LIFECYCLESERVICE'].methods_by_name['MoveRuns']._loaded_options = None
-  _globals['_LIFECYCLESERVICE'].methods_by_name['MoveRuns']._serialized_options = b'\202\323\344\223\002!\"\034/api/1.0/runstream/runs/move:\001*'
-  _globals['_PURGERUNSREQUEST']._serialized_start=76
-  _globals['_PURGERUNSREQUEST']._serialized_end=145
-  _globals['_KEPTRUN']._serialized_start=147
-  _globals['_KEPTRUN']._serialized_end=220
-  _globals['_PURGERUNSRESPONSE']._serialized_start=222
-  _globals['_PURGERUNSRESPONSE']._serialized_end=295
-  _globals['_MOVERUNSREQUEST']._serialized_start=297
-  _globals['_MOVERUNSREQUEST']._serialized_end=377
-  _globals['_MOVERUNSRESPONSE']._serialized_start=379
-  _globals['_MOVERUNSRESPONSE']._serialized_end=397
-  _globals['_LIFECYCLESERVICE']._serialized_start=400
-  _globals['_LIFECYCLESERVICE']._serialized_end=654
+  _globals['_LIFECYCLESERVICE'].methods_by_name['MoveRuns']._serialized_options = b'\202\246\031\032\010\005\022\rexperiment_id\"\007run_ids\202\323\344\223\002!\"\034/api/1.0/runstream/runs/move:\001*'
+  _globals['_PURGERUNSREQUEST']._serialized_start=108
+  _globals['_PURGERUNSREQUEST']._serialized_end=177
+  _globals['_KEPTRUN']._serialized_start=179
+  _globals['_KEPTRUN']._serialized_end=252
+  _globals['_PURGERUNSRESPONSE']._serialized_start=254
+  _globals['_PURGERUNSRESPONSE']._serialized_end=327
+  _globals['_MOVERUNSREQUEST']._serialized_start=329
+  _globals['_MOVERUNSREQUEST']._serialized_end=409
+  _globals['_MOVERUNSRESPONSE']._serialized_start=411
+  _globals['_MOVERUNSRESPONSE']._serialized_end=429
+  _globals['_LIFECYCLESERVICE']._serialized_start=432
+  _globals['_LIFECYCLESERVICE']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from runstream.v1 import artifacts_pb2 as runstream_dot_v1_dot_artifacts__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$runstream/v1/proxied_artifacts.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1crunstream/v1/artifacts.proto\"9\n\x1bListProxiedArtifactsRequest\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_path\"E\n\x1cListProxiedArtifactsResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.runstream.v1.FileInfo\"L\n\x1c\x44\x65leteProxiedArtifactRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_artifact_path\"\x1f\n\x1d\x44\x65leteProxiedArtifactResponse\"\x8e\x01\n\x1c\x43reateMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tnum_parts\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_num_parts\"\x83\x01\n\x1d\x43reateMultipartUploadResponse\x12\x16\n\tupload_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12<\n\x0b\x63redentials\x18\x02 \x03(\x0b\x32\'.runstream.v1.MultipartUploadCredentialB\x0c\n\n_upload_id\"\xd6\x01\n\x19MultipartUploadCredential\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bpart_number\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x45\n\x07headers\x18\x03 \x03(\x0b\x32\x34.runstream.v1.MultipartUploadCredential.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\x0e\n\x0c_part_number\"\xc2\x01\n\x1e\x43ompleteMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tupload_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x30\n\x05parts\x18\x04 \x03(\x0b\x32!.runstream.v1.MultipartUploadPartB\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_upload_id\"u\n\x13MultipartUploadPart\x12\x18\n\x0bpart_number\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04\x65tag\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03url\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0e\n\x0c_part_numberB\x07\n\x05_etagB\x06\n\x04_url\"!\n\x1f\x43ompleteMultipartUploadResponse\"\x8d\x01\n\x1b\x41\x62ortMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tupload_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_upload_id\"\x1e\n\x1c\x41\x62ortMultipartUploadResponse\"N\n\x1eGetPresignedDownloadUrlRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_artifact_path\"\xde\x01\n\x1fGetPresignedDownloadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12K\n\x07headers\x18\x02 \x03(\x0b\x32:.runstream.v1.GetPresignedDownloadUrlResponse.HeadersEntry\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\x0c\n\n_file_size\"\xa9\x01\n\x1f\x43reatePresignedUploadUrlRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpiration\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x15\n\x08model_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expirationB\x0b\n\t_model_id\"\xce\x01\n CreatePresignedUploadUrlResponse\x12\x1a\n\rpresigned_url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12L\n\x07headers\x18\x02 \x03(\x0b\x32;.runstream.v1.CreatePresignedUploadUrlResponse.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_presigned_url\"\x87\x01\n!CreatePresignedDownloadUrlRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpiration\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expiration\"\xf8\x01\n\"CreatePresignedDownloadUrlResponse\x12\x1a\n\rpresigned_url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12N\n\x07headers\x18\x02 \x03(\x0b\x32=.runstream.v1.CreatePresignedDownloadUrlResponse.HeadersEntry\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_presigned_urlB\x0c\n\n_file_size2\xc3\x0b\n\x16ProxiedArtifactService\x12\x9a\x01\n\x14ListProxiedArtifacts\x12).runstream.v1.ListProxiedArtifactsRequest\x1a*.runstream.v1.ListProxiedArtifactsResponse\"+\x82\xd3\xe4\x93\x02%\x12#/api/2.0/mlflow-artifacts/artifacts\x12\xb3\x01\n\x15\x44\x65leteProxiedArtifact\x12*.runstream.v1.DeleteProxiedArtifactRequest\x1a+.runstream.v1.DeleteProxiedArtifactResponse\"A\x82\xd3\xe4\x93\x02;*6/api/2.0/mlflow-artifacts/artifacts/{artifact_path=**}:\x01*\x12\xb4\x01\n\x15\x43reateMultipartUpload\x12*.runstream.v1.CreateMultipartUploadRequest\x1a+.runstream.v1.CreateMultipartUploadResponse\"B\x82\xd3\xe4\x93\x02<\"7/api/2.0/mlflow-artifacts/mpu/create/{artifact_path=**}:\x01*\x12\xbc\x01\n\x17\x43ompleteMultipartUpload\x12,.runstream.v1.CompleteMultipartUploadRequest\x1a-.runstream.v1.CompleteMultipartUploadResponse\"D\x82\xd3\xe4\x93\x02>\"9/api/2.0/mlflow-artifacts/mpu/complete/{artifact_path=**}:\x01*\x12\xb0\x01\n\x14\x41\x62ortMultipartUpload\x12).runstream.v1.AbortMultipartUploadRequest\x1a*.runstream.v1.AbortMultipartUploadResponse\"A\x82\xd3\xe4\x93\x02;\"6/api/2.0/mlflow-artifacts/mpu/abort/{artifact_path=**}:\x01*\x12\xb6\x01\n\x17GetPresignedDownloadUrl\x12,.runstream.v1.GetPresignedDownloadUrlRequest\x1a-.runstream.v1.GetPresignedDownloadUrlResponse\">\x82\xd3\xe4\x93\x02\x38\x12\x36/api/2.0/mlflow-artifacts/presigned/{artifact_path=**}\x12\xb4\x01\n\x18\x43reatePresignedUploadUrl\x12-.runstream.v1.CreatePresignedUploadUrlRequest\x1a..runstream.v1.CreatePresignedUploadUrlResponse\"9\x82\xd3\xe4\x93\x02\x33\"./api/2.0/mlflow/artifacts/presigned-upload-url:\x01*\x12\xbc\x01\n\x1a\x43reatePresignedDownloadUrl\x12/.runstream.v1.CreatePresignedDownloadUrlRequest\x1a\x30.runstream.v1.CreatePresignedDownloadUrlResponse\";\x82\xd3\xe4\x93\x02\x35\"0/api/2.0/mlflow/artifacts/presigned-download-url:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$runstream/v1/proxied_artifacts.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1crunstream/v1/artifacts.proto\x1a\x1erunstream/v1/permissions.proto\"9\n\x1bListProxiedArtifactsRequest\x12\x11\n\x04path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_path\"E\n\x1cListProxiedArtifactsResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.runstream.v1.FileInfo\"L\n\x1c\x44\x65leteProxiedArtifactRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_artifact_path\"\x1f\n\x1d\x44\x65leteProxiedArtifactResponse\"\x8e\x01\n\x1c\x43reateMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tnum_parts\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_num_parts\"\x83\x01\n\x1d\x43reateMultipartUploadResponse\x12\x16\n\tupload_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12<\n\x0b\x63redentials\x18\x02 \x03(\x0b\x32\'.runstream.v1.MultipartUploadCredentialB\x0c\n\n_upload_id\"\xd6\x01\n\x19MultipartUploadCredential\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bpart_number\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x45\n\x07headers\x18\x03 \x03(\x0b\x32\x34.runstream.v1.MultipartUploadCredential.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\x0e\n\x0c_part_number\"\xc2\x01\n\x1e\x43ompleteMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tupload_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x30\n\x05parts\x18\x04 \x03(\x0b\x32!.runstream.v1.MultipartUploadPartB\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_upload_id\"u\n\x13MultipartUploadPart\x12\x18\n\x0bpart_number\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04\x65tag\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03url\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0e\n\x0c_part_numberB\x07\n\x05_etagB\x06\n\x04_url\"!\n\x1f\x43ompleteMultipartUploadResponse\"\x8d\x01\n\x1b\x41\x62ortMultipartUploadRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tupload_id\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x10\n\x0e_artifact_pathB\x07\n\x05_pathB\x0c\n\n_upload_id\"\x1e\n\x1c\x41\x62ortMultipartUploadResponse\"N\n\x1eGetPresignedDownloadUrlRequest\x12\x1a\n\rartifact_path\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_artifact_path\"\xde\x01\n\x1fGetPresignedDownloadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12K\n\x07headers\x18\x02 \x03(\x0b\x32:.runstream.v1.GetPresignedDownloadUrlResponse.HeadersEntry\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_urlB\x0c\n\n_file_size\"\xa9\x01\n\x1f\x43reatePresignedUploadUrlRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpiration\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x15\n\x08model_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expirationB\x0b\n\t_model_id\"\xce\x01\n CreatePresignedUploadUrlResponse\x12\x1a\n\rpresigned_url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12L\n\x07headers\x18\x02 \x03(\x0b\x32;.runstream.v1.CreatePresignedUploadUrlResponse.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_presigned_url\"\x87\x01\n!CreatePresignedDownloadUrlRequest\x12\x13\n\x06run_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04path\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nexpiration\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\t\n\x07_run_idB\x07\n\x05_pathB\r\n\x0b_expiration\"\xf8\x01\n\"CreatePresignedDownloadUrlResponse\x12\x1a\n\rpresigned_url\x18\x01 \x01(\tH\x00\x88\x01\x01\x12N\n\x07headers\x18\x02 \x03(\x0b\x32=.runstream.v1.CreatePresignedDownloadUrlResponse.HeadersEntry\x12\x16\n\tfile_size\x18\x03 \x01(\x03H\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x0e_presigned_urlB\x0c\n\n_file_size2\xde\x0c\n\x16ProxiedArtifactService\x12\xa6\x01\n\x14ListProxiedArtifacts\x12).runstream.v1.ListProxiedArtifactsRequest\x1a*.runstream.v1.ListProxiedArtifactsResponse\"7\x82\xa6\x19\x08\x08\x03:\x04path\x82\xd3\xe4\x93\x02%\x12#/api/2.0/mlflow-artifacts/artifacts\x12\xc8\x01\n\x15\x44\x65leteProxiedArtifact\x12*.runstream.v1.DeleteProxiedArtifactRequest\x1a+.runstream.v1.DeleteProxiedArtifactResponse\"V\x82\xa6\x19\x11\x08\x04:\rartifact_path\x82\xd3\xe4\x93\x02;*6/api/2.0/mlflow-artifacts/artifacts/{artifact_path=**}:\x01*\x12\xc9\x01\n\x15\x43reateMultipartUpload\x12*.runstream.v1.CreateMultipartUploadRequest\x1a+.runstream.v1.CreateMultipartUploadResponse\"W\x82\xa6\x19\x11\x08\x04:\rartifact_path\x82\xd3\xe4\x93\x02<\"7/api/2.0/mlflow-artifacts/mpu/create/{artifact_path=**}:\x01*\x12\xd1\x01\n\x17\x43ompleteMultipartUpload\x12,.runstream.v1.CompleteMultipartUploadRequest\x1a-.runstream.v1.CompleteMultipartUploadResponse\"Y\x82\xa6\x19\x11\x08\x04:\rartifact_path\x82\xd3\xe4\x93\x02>\"9/api/2.0/mlflow-artifacts/mpu/complete/{artifact_path=**}:\x01*\x12\xc5\x01\n\x14\x41\x62ortMultipartUpload\x12).runstream.v1.AbortMultipartUploadRequest\x1a*.runstream.v1.AbortMultipartUploadResponse\"V\x82\xa6\x19\x11\x08\x04:\rartifact_path\x82\xd3\xe4\x93\x02;\"6/api/2.0/mlflow-artifacts/mpu/abort/{artifact_path=**}:\x01*\x12\xcb\x01\n\x17GetPresignedDownloadUrl\x12,.runstream.v1.GetPresignedDownloadUrlRequest\x1a-.runstream.v1.GetPresignedDownloadUrlResponse\"S\x82\xa6\x19\x11\x08\x03:\rartifact_path\x82\xd3\xe4\x93\x02\x38\x12\x36/api/2.0/mlflow-artifacts/presigned/{artifact_path=**}\x12\xcc\x01\n\x18\x43reatePresignedUploadUrl\x12-.runstream.v1.CreatePresignedUploadUrlRequest\x1a..runstream.v1.CreatePresignedUploadUrlResponse\"Q\x82\xa6\x19\x14\x08\x04\"\x06run_id2\x08model_id\x82\xd3\xe4\x93\x02\x33\"./api/2.0/mlflow/artifacts/presigned-upload-url:\x01*\x12\xca\x01\n\x1a\x43reatePresignedDownloadUrl\x12/.runstream.v1.CreatePresignedDownloadUrlRequest\x1a\x30.runstream.v1.CreatePresignedDownloadUrlResponse\"I\x82\xa6\x19\n\x08\x03\"\x06run_id\x82\xd3\xe4\x93\x02\x35\"0/api/2.0/mlflow/artifacts/presigned-download-url:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,65 +43,65 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._loaded_options = None
   _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['ListProxiedArtifacts']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['ListProxiedArtifacts']._serialized_options = b'\202\323\344\223\002%\022#/api/2.0/mlflow-artifacts/artifacts'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['ListProxiedArtifacts']._serialized_options = b'\202\246\031\010\010\003:\004path\202\323\344\223\002%\022#/api/2.0/mlflow-artifacts/artifacts'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['DeleteProxiedArtifact']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['DeleteProxiedArtifact']._serialized_options = b'\202\323\344\223\002;*6/api/2.0/mlflow-artifacts/artifacts/{artifact_path=**}:\001*'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['DeleteProxiedArtifact']._serialized_options = b'\202\246\031\021\010\004:\rartifact_path\202\323\344\223\002;*6/api/2.0/mlflow-artifacts/artifacts/{artifact_path=**}:\001*'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreateMultipartUpload']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreateMultipartUpload']._serialized_options = b'\202\323\344\223\002<\"7/api/2.0/mlflow-artifacts/mpu/create/{artifact_path=**}:\001*'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreateMultipartUpload']._serialized_options = b'\202\246\031\021\010\004:\rartifact_path\202\323\344\223\002<\"7/api/2.0/mlflow-artifacts/mpu/create/{artifact_path=**}:\001*'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CompleteMultipartUpload']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CompleteMultipartUpload']._serialized_options = b'\202\323\344\223\002>\"9/api/2.0/mlflow-artifacts/mpu/complete/{artifact_path=**}:\001*'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CompleteMultipartUpload']._serialized_options = b'\202\246\031\021\010\004:\rartifact_path\202\323\344\223\002>\"9/api/2.0/mlflow-artifacts/mpu/complete/{artifact_path=**}:\001*'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['AbortMultipartUpload']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['AbortMultipartUpload']._serialized_options = b'\202\323\344\223\002;\"6/api/2.0/mlflow-artifacts/mpu/abort/{artifact_path=**}:\001*'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['AbortMultipartUpload']._serialized_options = b'\202\246\031\021\010\004:\rartifact_path\202\323\344\223\002;\"6/api/2.0/mlflow-artifacts/mpu/abort/{artifact_path=**}:\001*'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['GetPresignedDownloadUrl']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['GetPresignedDownloadUrl']._serialized_options = b'\202\323\344\223\0028\0226/api/2.0/mlflow-artifacts/presigned/{artifact_path=**}'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['GetPresignedDownloadUrl']._serialized_options = b'\202\246\031\021\010\003:\rartifact_path\202\323\344\223\0028\0226/api/2.0/mlflow-artifacts/presigned/{artifact_path=**}'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedUploadUrl']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedUploadUrl']._serialized_options = b'\202\323\344\223\0023\"./api/2.0/mlflow/artifacts/presigned-upload-url:\001*'
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedUploadUrl']._serialized_options = b'\202\246\031\024\010\004\"\006run_id2\010model_id\202\323\344\223\0023\"./api/2.0/mlflow/artifacts/presigned-upload-url:\001*'
   _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedDownloadUrl']._loaded_options = None
-  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedDownloadUrl']._serialized_options = b'\202\323\344\223\0025\"0/api/2.0/mlflow/artifacts/presigned-download-url:\001*'
-  _globals['_LISTPROXIEDARTIFACTSREQUEST']._serialized_start=114
-  _globals['_LISTPROXIEDARTIFACTSREQUEST']._serialized_end=171
-  _globals['_LISTPROXIEDARTIFACTSRESPONSE']._serialized_start=173
-  _globals['_LISTPROXIEDARTIFACTSRESPONSE']._serialized_end=242
-  _globals['_DELETEPROXIEDARTIFACTREQUEST']._serialized_start=244
-  _globals['_DELETEPROXIEDARTIFACTREQUEST']._serialized_end=320
-  _globals['_DELETEPROXIEDARTIFACTRESPONSE']._serialized_start=322
-  _globals['_DELETEPROXIEDARTIFACTRESPONSE']._serialized_end=353
-  _globals['_CREATEMULTIPARTUPLOADREQUEST']._serialized_start=356
-  _globals['_CREATEMULTIPARTUPLOADREQUEST']._serialized_end=498
-  _globals['_CREATEMULTIPARTUPLOADRESPONSE']._serialized_start=501
-  _globals['_CREATEMULTIPARTUPLOADRESPONSE']._serialized_end=632
-  _globals['_MULTIPARTUPLOADCREDENTIAL']._serialized_start=635
-  _globals['_MULTIPARTUPLOADCREDENTIAL']._serialized_end=849
-  _globals['_MULTIPARTUPLOADCREDENTIAL_HEADERSENTRY']._serialized_start=779
-  _globals['_MULTIPARTUPLOADCREDENTIAL_HEADERSENTRY']._serialized_end=825
-  _globals['_COMPLETEMULTIPARTUPLOADREQUEST']._serialized_start=852
-  _globals['_COMPLETEMULTIPARTUPLOADREQUEST']._serialized_end=1046
-  _globals['_MULTIPARTUPLOADPART']._serialized_start=1048
-  _globals['_MULTIPARTUPLOADPART']._serialized_end=1165
-  _globals['_COMPLETEMULTIPARTUPLOADRESPONSE']._serialized_start=1167
-  _globals['_COMPLETEMULTIPARTUPLOADRESPONSE']._serialized_end=1200
-  _globals['_ABORTMULTIPARTUPLOADREQUEST']._serialized_start=1203
-  _globals['_ABORTMULTIPARTUPLOADREQUEST']._serialized_end=1344
-  _globals['_ABORTMULTIPARTUPLOADRESPONSE']._serialized_start=1346
-  _globals['_ABORTMULTIPARTUPLOADRESPONSE']._serialized_end=1376
-  _globals['_GETPRESIGNEDDOWNLOADURLREQUEST']._serialized_start=1378
-  _globals['_GETPRESIGNEDDOWNLOADURLREQUEST']._serialized_end=1456
-  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE']._serialized_start=1459
-  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE']._serialized_end=1681
-  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_start=779
-  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_end=825
-  _globals['_CREATEPRESIGNEDUPLOADURLREQUEST']._serialized_start=1684
-  _globals['_CREATEPRESIGNEDUPLOADURLREQUEST']._serialized_end=1853
-  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE']._serialized_start=1856
-  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE']._serialized_end=2062
-  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE_HEADERSENTRY']._serialized_start=779
-  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE_HEADERSENTRY']._serialized_end=825
-  _globals['_CREATEPRESIGNEDDOWNLOADURLREQUEST']._serialized_start=2065
-  _globals['_CREATEPRESIGNEDDOWNLOADURLREQUEST']._serialized_end=2200
-  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE']._serialized_start=2203
-  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE']._serialized_end=2451
-  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_start=779
-  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_end=825
-  _globals['_PROXIEDARTIFACTSERVICE']._serialized_start=2454
-  _globals['_PROXIEDARTIFACTSERVICE']._serialized_end=3929
+  _globals['_PROXIEDARTIFACTSERVICE'].methods_by_name['CreatePresignedDownloadUrl']._serialized_options = b'\202\246\031\n\010\003\"\006run_id\202\323\344\223\0025\"0/api/2.0/mlflow/artifacts/presigned-download-url:\001*'
+  _globals['_LISTPROXIEDARTIFACTSREQUEST']._serialized_start=146
+  _globals['_LISTPROXIEDARTIFACTSREQUEST']._serialized_end=203
+  _globals['_LISTPROXIEDARTIFACTSRESPONSE']._serialized_start=205
+  _globals['_LISTPROXIEDARTIFACTSRESPONSE']._serialized_end=274
+  _globals['_DELETEPROXIEDARTIFACTREQUEST']._serialized_start=276
+  _globals['_DELETEPROXIEDARTIFACTREQUEST']._serialized_end=352
+  _globals['_DELETEPROXIEDARTIFACTRESPONSE']._serialized_start=354
+  _globals['_DELETEPROXIEDARTIFACTRESPONSE']._serialized_end=385
+  _globals['_CREATEMULTIPARTUPLOADREQUEST']._serialized_start=388
+  _globals['_CREATEMULTIPARTUPLOADREQUEST']._serialized_end=530
+  _globals['_CREATEMULTIPARTUPLOADRESPONSE']._serialized_start=533
+  _globals['_CREATEMULTIPARTUPLOADRESPONSE']._serialized_end=664
+  _globals['_MULTIPARTUPLOADCREDENTIAL']._serialized_start=667
+  _globals['_MULTIPARTUPLOADCREDENTIAL']._serialized_end=881
+  _globals['_MULTIPARTUPLOADCREDENTIAL_HEADERSENTRY']._serialized_start=811
+  _globals['_MULTIPARTUPLOADCREDENTIAL_HEADERSENTRY']._serialized_end=857
+  _globals['_COMPLETEMULTIPARTUPLOADREQUEST']._serialized_start=884
+  _globals['_COMPLETEMULTIPARTUPLOADREQUEST']._serialized_end=1078
+  _globals['_MULTIPARTUPLOADPART']._serialized_start=1080
+  _globals['_MULTIPARTUPLOADPART']._serialized_end=1197
+  _globals['_COMPLETEMULTIPARTUPLOADRESPONSE']._serialized_start=1199
+  _globals['_COMPLETEMULTIPARTUPLOADRESPONSE']._serialized_end=1232
+  _globals['_ABORTMULTIPARTUPLOADREQUEST']._serialized_start=1235
+  _globals['_ABORTMULTIPARTUPLOADREQUEST']._serialized_end=1376
+  _globals['_ABORTMULTIPARTUPLOADRESPONSE']._serialized_start=1378
+  _globals['_ABORTMULTIPARTUPLOADRESPONSE']._serialized_end=1408
+  _globals['_GETPRESIGNEDDOWNLOADURLREQUEST']._serialized_start=1410
+  _globals['_GETPRESIGNEDDOWNLOADURLREQUEST']._serialized_end=1488
+  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE']._serialized_start=1491
+  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE']._serialized_end=1713
+  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_start=811
+  _globals['_GETPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_end=857
+  _globals['_CREATEPRESIGNEDUPLOADURLREQUEST']._serialized_start=1716
+  _globals['_CREATEPRESIGNEDUPLOADURLREQUEST']._serialized_end=1885
+  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE']._serialized_start=1888
+  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE']._serialized_end=2094
+  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE_HEADERSENTRY']._serialized_start=811
+  _globals['_CREATEPRESIGNEDUPLOADURLRESPONSE_HEADERSENTRY']._serialized_end=857
+  _globals['_CREATEPRESIGNEDDOWNLOADURLREQUEST']._serialized_start=2097
+  _globals['_CREATEPRESIGNEDDOWNLOADURLREQUEST']._serialized_end=2232
+  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE']._serialized_start=2235
+  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE']._serialized_end=2483
+  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_start=811
+  _globals['_CREATEPRESIGNEDDOWNLOADURLRESPONSE_HEADERSENTRY']._serialized_end=857
+  _globals['_PROXIEDARTIFACTSERVICE']._serialized_start=2486
+  _globals['_PROXIEDARTIFACTSERVICE']._serialized_end=4116
 # @@protoc_insertion_point(module_scope)

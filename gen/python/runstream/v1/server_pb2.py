@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19runstream/v1/server.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x02\n\x15GetServerInfoResponse\x12\x14\n\x07version\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0cgrpc_address\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bserver_time\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\x05store\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0e\x61rtifact_store\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x1c\n\x0fserve_artifacts\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12/\n\x06limits\x18\x07 \x01(\x0b\x32\x1a.runstream.v1.ServerLimitsH\x06\x88\x01\x01\x42\n\n\x08_versionB\x0f\n\r_grpc_addressB\x0e\n\x0c_server_timeB\x08\n\x06_storeB\x11\n\x0f_artifact_storeB\x12\n\x10_serve_artifactsB\t\n\x07_limits\"\xbc\x02\n\x0cServerLimits\x12\x1e\n\x11max_message_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0emax_body_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10max_batch_points\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x1d\n\x10max_param_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1b\n\x0emax_tag_length\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0emax_key_length\x18\x06 \x01(\x05H\x05\x88\x01\x01\x42\x14\n\x12_max_message_bytesB\x11\n\x0f_max_body_bytesB\x13\n\x11_max_batch_pointsB\x13\n\x11_max_param_lengthB\x11\n\x0f_max_tag_lengthB\x11\n\x0f_max_key_length2\x96\x01\n\x11ServerInfoService\x12\x80\x01\n\rGetServerInfo\x12\".runstream.v1.GetServerInfoRequest\x1a#.runstream.v1.GetServerInfoResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/api/1.0/runstream/server-infob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19runstream/v1/server.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/permissions.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x02\n\x15GetServerInfoResponse\x12\x14\n\x07version\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0cgrpc_address\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bserver_time\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\x05store\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0e\x61rtifact_store\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x1c\n\x0fserve_artifacts\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12/\n\x06limits\x18\x07 \x01(\x0b\x32\x1a.runstream.v1.ServerLimitsH\x06\x88\x01\x01\x42\n\n\x08_versionB\x0f\n\r_grpc_addressB\x0e\n\x0c_server_timeB\x08\n\x06_storeB\x11\n\x0f_artifact_storeB\x12\n\x10_serve_artifactsB\t\n\x07_limits\"\xbc\x02\n\x0cServerLimits\x12\x1e\n\x11max_message_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0emax_body_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10max_batch_points\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x1d\n\x10max_param_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1b\n\x0emax_tag_length\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0emax_key_length\x18\x06 \x01(\x05H\x05\x88\x01\x01\x42\x14\n\x12_max_message_bytesB\x11\n\x0f_max_body_bytesB\x13\n\x11_max_batch_pointsB\x13\n\x11_max_param_lengthB\x11\n\x0f_max_tag_lengthB\x11\n\x0f_max_key_length2\x9c\x01\n\x11ServerInfoService\x12\x86\x01\n\rGetServerInfo\x12\".runstream.v1.GetServerInfoRequest\x1a#.runstream.v1.GetServerInfoResponse\",\x82\xa6\x19\x02\x08\x02\x82\xd3\xe4\x93\x02 \x12\x1e/api/1.0/runstream/server-infob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.server_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVERINFOSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
-  _globals['_SERVERINFOSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\202\323\344\223\002 \022\036/api/1.0/runstream/server-info'
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=73
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=95
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=98
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=429
-  _globals['_SERVERLIMITS']._serialized_start=432
-  _globals['_SERVERLIMITS']._serialized_end=748
-  _globals['_SERVERINFOSERVICE']._serialized_start=751
-  _globals['_SERVERINFOSERVICE']._serialized_end=901
+  _globals['_SERVERINFOSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\202\246\031\002\010\002\202\323\344\223\002 \022\036/api/1.0/runstream/server-info'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=105
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=127
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=130
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=461
+  _globals['_SERVERLIMITS']._serialized_start=464
+  _globals['_SERVERLIMITS']._serialized_end=780
+  _globals['_SERVERINFOSERVICE']._serialized_start=783
+  _globals['_SERVERINFOSERVICE']._serialized_end=939
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from runstream.v1 import experiments_pb2 as runstream_dot_v1_dot_experiments__pb2
+from runstream.v1 import permissions_pb2 as runstream_dot_v1_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/views.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/experiments.proto\"U\n\x06\x43olumn\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0f\n\x07missing\x18\x04 \x03(\x05\x42\x07\n\x05_name\"\x9a\x01\n\x08RunQuery\x12\x16\n\x0e\x65xperiment_ids\x18\x01 \x03(\t\x12\x13\n\x06\x66ilter\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x32\n\rrun_view_type\x18\x03 \x01(\x0e\x32\x16.runstream.v1.ViewTypeH\x01\x88\x01\x01\x12\x10\n\x08order_by\x18\x04 \x03(\tB\t\n\x07_filterB\x10\n\x0e_run_view_type\"\xe4\x01\n\x11WindowRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\x13\n\x06offset\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05limit\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x15\n\x08snapshot\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x17\n\npage_token\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x08\n\x06_queryB\t\n\x07_offsetB\x08\n\x06_limitB\x0b\n\t_snapshotB\r\n\x0b_page_token\"\xe0\x01\n\x12WindowRunsResponse\x12\x12\n\x05total\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x66rozen\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\x08snapshot\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x0f\n\x07run_ids\x18\x04 \x03(\t\x12%\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x14.runstream.v1.Column\x12\x1c\n\x0fnext_page_token\x18\x06 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_totalB\t\n\x07_frozenB\x0b\n\t_snapshotB\x12\n\x10_next_page_token\"\xbd\x01\n\x13\x44\x65scribeRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x13\n\x06prefix\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bmax_results\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\npage_token\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_queryB\t\n\x07_prefixB\x0e\n\x0c_max_resultsB\r\n\x0b_page_token\"H\n\nValueCount\x12\x12\n\x05value\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x63ount\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_count\"\xc0\x02\n\x0eKeyDescription\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x15.runstream.v1.KeyKindH\x00\x88\x01\x01\x12\x10\n\x03key\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05\x63ount\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x07numeric\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x10\n\x03min\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x03max\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08\x64istinct\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x15\n\x08\x63onstant\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12%\n\x03top\x18\t \x03(\x0b\x32\x18.runstream.v1.ValueCountB\x07\n\x05_kindB\x06\n\x04_keyB\x08\n\x06_countB\n\n\x08_numericB\x06\n\x04_minB\x06\n\x04_maxB\x0b\n\t_distinctB\x0b\n\t_constant\"\xae\x01\n\x14\x44\x65scribeRunsResponse\x12*\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.runstream.v1.KeyDescription\x12\x11\n\x04runs\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x65xact\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fnext_page_token\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_runsB\x08\n\x06_exactB\x12\n\x10_next_page_token\"o\n\x14\x41ggregateRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x10\n\x08group_by\x18\x02 \x03(\t\x12\x0f\n\x07metrics\x18\x03 \x03(\tB\x08\n\x06_query\"\x95\x01\n\rMetricFigures\x12\x12\n\x05\x63ount\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04mean\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x02sd\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03min\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x08\n\x06_countB\x07\n\x05_meanB\x05\n\x03_sdB\x06\n\x04_minB\x06\n\x04_max\"u\n\x08RunGroup\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x0f\n\x07missing\x18\x02 \x03(\x05\x12\x11\n\x04runs\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07metrics\x18\x04 \x03(\x0b\x32\x1b.runstream.v1.MetricFiguresB\x07\n\x05_runs\"e\n\x15\x41ggregateRunsResponse\x12&\n\x06groups\x18\x01 \x03(\x0b\x32\x16.runstream.v1.RunGroup\x12\x16\n\ttruncated\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_truncated\"U\n\x12\x43ompareRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x1b\n\x0e\x64iffering_only\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x11\n\x0f_differing_only\"\x98\x01\n\x0b\x43omparedKey\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x15.runstream.v1.KeyKindH\x00\x88\x01\x01\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x14.runstream.v1.ColumnH\x01\x88\x01\x01\x12\x14\n\x07\x64iffers\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05_kindB\t\n\x07_columnB\n\n\x08_differs\">\n\x13\x43ompareRunsResponse\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.runstream.v1.ComparedKey*v\n\x07KeyKind\x12\x18\n\x14KEY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12KEY_KIND_ATTRIBUTE\x10\x01\x12\x13\n\x0fKEY_KIND_METRIC\x10\x02\x12\x12\n\x0eKEY_KIND_PARAM\x10\x03\x12\x10\n\x0cKEY_KIND_TAG\x10\x04\x32\x95\x04\n\x0bViewService\x12z\n\nWindowRuns\x12\x1f.runstream.v1.WindowRunsRequest\x1a .runstream.v1.WindowRunsResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/api/1.0/runstream/runs/window:\x01*\x12\x80\x01\n\x0c\x44\x65scribeRuns\x12!.runstream.v1.DescribeRunsRequest\x1a\".runstream.v1.DescribeRunsResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/api/1.0/runstream/runs/schema:\x01*\x12\x86\x01\n\rAggregateRuns\x12\".runstream.v1.AggregateRunsRequest\x1a#.runstream.v1.AggregateRunsResponse\",\x82\xd3\xe4\x93\x02&\"!/api/1.0/runstream/runs/aggregate:\x01*\x12~\n\x0b\x43ompareRuns\x12 .runstream.v1.CompareRunsRequest\x1a!.runstream.v1.CompareRunsResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/api/1.0/runstream/runs/compare:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runstream/v1/views.proto\x12\x0crunstream.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1erunstream/v1/experiments.proto\x1a\x1erunstream/v1/permissions.proto\"U\n\x06\x43olumn\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0f\n\x07missing\x18\x04 \x03(\x05\x42\x07\n\x05_name\"\x9a\x01\n\x08RunQuery\x12\x16\n\x0e\x65xperiment_ids\x18\x01 \x03(\t\x12\x13\n\x06\x66ilter\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x32\n\rrun_view_type\x18\x03 \x01(\x0e\x32\x16.runstream.v1.ViewTypeH\x01\x88\x01\x01\x12\x10\n\x08order_by\x18\x04 \x03(\tB\t\n\x07_filterB\x10\n\x0e_run_view_type\"\xe4\x01\n\x11WindowRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12\x13\n\x06offset\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05limit\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x15\n\x08snapshot\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x17\n\npage_token\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x08\n\x06_queryB\t\n\x07_offsetB\x08\n\x06_limitB\x0b\n\t_snapshotB\r\n\x0b_page_token\"\xe0\x01\n\x12WindowRunsResponse\x12\x12\n\x05total\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x66rozen\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\x08snapshot\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x0f\n\x07run_ids\x18\x04 \x03(\t\x12%\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x14.runstream.v1.Column\x12\x1c\n\x0fnext_page_token\x18\x06 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_totalB\t\n\x07_frozenB\x0b\n\t_snapshotB\x12\n\x10_next_page_token\"\xbd\x01\n\x13\x44\x65scribeRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x13\n\x06prefix\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0bmax_results\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\npage_token\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_queryB\t\n\x07_prefixB\x0e\n\x0c_max_resultsB\r\n\x0b_page_token\"H\n\nValueCount\x12\x12\n\x05value\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x63ount\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_count\"\xc0\x02\n\x0eKeyDescription\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x15.runstream.v1.KeyKindH\x00\x88\x01\x01\x12\x10\n\x03key\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05\x63ount\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x07numeric\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x10\n\x03min\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x03max\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08\x64istinct\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x15\n\x08\x63onstant\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12%\n\x03top\x18\t \x03(\x0b\x32\x18.runstream.v1.ValueCountB\x07\n\x05_kindB\x06\n\x04_keyB\x08\n\x06_countB\n\n\x08_numericB\x06\n\x04_minB\x06\n\x04_maxB\x0b\n\t_distinctB\x0b\n\t_constant\"\xae\x01\n\x14\x44\x65scribeRunsResponse\x12*\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.runstream.v1.KeyDescription\x12\x11\n\x04runs\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05\x65xact\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fnext_page_token\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_runsB\x08\n\x06_exactB\x12\n\x10_next_page_token\"o\n\x14\x41ggregateRunsRequest\x12*\n\x05query\x18\x01 \x01(\x0b\x32\x16.runstream.v1.RunQueryH\x00\x88\x01\x01\x12\x10\n\x08group_by\x18\x02 \x03(\t\x12\x0f\n\x07metrics\x18\x03 \x03(\tB\x08\n\x06_query\"\x95\x01\n\rMetricFigures\x12\x12\n\x05\x63ount\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04mean\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x02sd\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03min\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x08\n\x06_countB\x07\n\x05_meanB\x05\n\x03_sdB\x06\n\x04_minB\x06\n\x04_max\"u\n\x08RunGroup\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x0f\n\x07missing\x18\x02 \x03(\x05\x12\x11\n\x04runs\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07metrics\x18\x04 \x03(\x0b\x32\x1b.runstream.v1.MetricFiguresB\x07\n\x05_runs\"e\n\x15\x41ggregateRunsResponse\x12&\n\x06groups\x18\x01 \x03(\x0b\x32\x16.runstream.v1.RunGroup\x12\x16\n\ttruncated\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_truncated\"U\n\x12\x43ompareRunsRequest\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\x12\x1b\n\x0e\x64iffering_only\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x11\n\x0f_differing_only\"\x98\x01\n\x0b\x43omparedKey\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x15.runstream.v1.KeyKindH\x00\x88\x01\x01\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x14.runstream.v1.ColumnH\x01\x88\x01\x01\x12\x14\n\x07\x64iffers\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05_kindB\t\n\x07_columnB\n\n\x08_differs\">\n\x13\x43ompareRunsResponse\x12\'\n\x04keys\x18\x01 \x03(\x0b\x32\x19.runstream.v1.ComparedKey*v\n\x07KeyKind\x12\x18\n\x14KEY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12KEY_KIND_ATTRIBUTE\x10\x01\x12\x13\n\x0fKEY_KIND_METRIC\x10\x02\x12\x12\n\x0eKEY_KIND_PARAM\x10\x03\x12\x10\n\x0cKEY_KIND_TAG\x10\x04\x32\xbe\x04\n\x0bViewService\x12\x82\x01\n\nWindowRuns\x12\x1f.runstream.v1.WindowRunsRequest\x1a .runstream.v1.WindowRunsResponse\"1\x82\xa6\x19\x04\x08\x03X\x01\x82\xd3\xe4\x93\x02#\"\x1e/api/1.0/runstream/runs/window:\x01*\x12\x88\x01\n\x0c\x44\x65scribeRuns\x12!.runstream.v1.DescribeRunsRequest\x1a\".runstream.v1.DescribeRunsResponse\"1\x82\xa6\x19\x04\x08\x03X\x01\x82\xd3\xe4\x93\x02#\"\x1e/api/1.0/runstream/runs/schema:\x01*\x12\x8e\x01\n\rAggregateRuns\x12\".runstream.v1.AggregateRunsRequest\x1a#.runstream.v1.AggregateRunsResponse\"4\x82\xa6\x19\x04\x08\x03X\x01\x82\xd3\xe4\x93\x02&\"!/api/1.0/runstream/runs/aggregate:\x01*\x12\x8d\x01\n\x0b\x43ompareRuns\x12 .runstream.v1.CompareRunsRequest\x1a!.runstream.v1.CompareRunsResponse\"9\x82\xa6\x19\x0b\x08\x03\"\x07run_ids\x82\xd3\xe4\x93\x02$\"\x1f/api/1.0/runstream/runs/compare:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,45 +35,45 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.views_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VIEWSERVICE'].methods_by_name['WindowRuns']._loaded_options = None
-  _globals['_VIEWSERVICE'].methods_by_name['WindowRuns']._serialized_options = b'\202\323\344\223\002#\"\036/api/1.0/runstream/runs/window:\001*'
+  _globals['_VIEWSERVICE'].methods_by_name['WindowRuns']._serialized_options = b'\202\246\031\004\010\003X\001\202\323\344\223\002#\"\036/api/1.0/runstream/runs/window:\001*'
   _globals['_VIEWSERVICE'].methods_by_name['DescribeRuns']._loaded_options = None
-  _globals['_VIEWSERVICE'].methods_by_name['DescribeRuns']._serialized_options = b'\202\323\344\223\002#\"\036/api/1.0/runstream/runs/schema:\001*'
+  _globals['_VIEWSERVICE'].methods_by_name['DescribeRuns']._serialized_options = b'\202\246\031\004\010\003X\001\202\323\344\223\002#\"\036/api/1.0/runstream/runs/schema:\001*'
   _globals['_VIEWSERVICE'].methods_by_name['AggregateRuns']._loaded_options = None
-  _globals['_VIEWSERVICE'].methods_by_name['AggregateRuns']._serialized_options = b'\202\323\344\223\002&\"!/api/1.0/runstream/runs/aggregate:\001*'
+  _globals['_VIEWSERVICE'].methods_by_name['AggregateRuns']._serialized_options = b'\202\246\031\004\010\003X\001\202\323\344\223\002&\"!/api/1.0/runstream/runs/aggregate:\001*'
   _globals['_VIEWSERVICE'].methods_by_name['CompareRuns']._loaded_options = None
-  _globals['_VIEWSERVICE'].methods_by_name['CompareRuns']._serialized_options = b'\202\323\344\223\002$\"\037/api/1.0/runstream/runs/compare:\001*'
-  _globals['_KEYKIND']._serialized_start=2365
-  _globals['_KEYKIND']._serialized_end=2483
-  _globals['_COLUMN']._serialized_start=104
-  _globals['_COLUMN']._serialized_end=189
-  _globals['_RUNQUERY']._serialized_start=192
-  _globals['_RUNQUERY']._serialized_end=346
-  _globals['_WINDOWRUNSREQUEST']._serialized_start=349
-  _globals['_WINDOWRUNSREQUEST']._serialized_end=577
-  _globals['_WINDOWRUNSRESPONSE']._serialized_start=580
-  _globals['_WINDOWRUNSRESPONSE']._serialized_end=804
-  _globals['_DESCRIBERUNSREQUEST']._serialized_start=807
-  _globals['_DESCRIBERUNSREQUEST']._serialized_end=996
-  _globals['_VALUECOUNT']._serialized_start=998
-  _globals['_VALUECOUNT']._serialized_end=1070
-  _globals['_KEYDESCRIPTION']._serialized_start=1073
-  _globals['_KEYDESCRIPTION']._serialized_end=1393
-  _globals['_DESCRIBERUNSRESPONSE']._serialized_start=1396
-  _globals['_DESCRIBERUNSRESPONSE']._serialized_end=1570
-  _globals['_AGGREGATERUNSREQUEST']._serialized_start=1572
-  _globals['_AGGREGATERUNSREQUEST']._serialized_end=1683
-  _globals['_METRICFIGURES']._serialized_start=1686
-  _globals['_METRICFIGURES']._serialized_end=1835
-  _globals['_RUNGROUP']._serialized_start=1837
-  _globals['_RUNGROUP']._serialized_end=1954
-  _globals['_AGGREGATERUNSRESPONSE']._serialized_start=1956
-  _globals['_AGGREGATERUNSRESPONSE']._serialized_end=2057
-  _globals['_COMPARERUNSREQUEST']._serialized_start=2059
-  _globals['_COMPARERUNSREQUEST']._serialized_end=2144
-  _globals['_COMPAREDKEY']._serialized_start=2147
-  _globals['_COMPAREDKEY']._serialized_end=2299
-  _globals['_COMPARERUNSRESPONSE']._serialized_start=2301
-  _globals['_COMPARERUNSRESPONSE']._serialized_end=2363
-  _globals['_VIEWSERVICE']._serialized_start=2486
-  _globals['_VIEWSERVICE']._serialized_end=3019
+  _globals['_VIEWSERVICE'].methods_by_name['CompareRuns']._serialized_options = b'\202\246\031\013\010\003\"\007run_ids\202\323\344\223\002$\"\037/api/1.0/runstream/runs/compare:\001*'
+  _globals['_KEYKIND']._serialized_start=2397
+  _globals['_KEYKIND']._serialized_end=2515
+  _globals['_COLUMN']._serialized_start=136
+  _globals['_COLUMN']._serialized_end=221
+  _globals['_RUNQUERY']._serialized_start=224
+  _globals['_RUNQUERY']._serialized_end=378
+  _globals['_WINDOWRUNSREQUEST']._serialized_start=381
+  _globals['_WINDOWRUNSREQUEST']._serialized_end=609
+  _globals['_WINDOWRUNSRESPONSE']._serialized_start=612
+  _globals['_WINDOWRUNSRESPONSE']._serialized_end=836
+  _globals['_DESCRIBERUNSREQUEST']._serialized_start=839
+  _globals['_DESCRIBERUNSREQUEST']._serialized_end=1028
+  _globals['_VALUECOUNT']._serialized_start=1030
+  _globals['_VALUECOUNT']._serialized_end=1102
+  _globals['_KEYDESCRIPTION']._serialized_start=1105
+  _globals['_KEYDESCRIPTION']._serialized_end=1425
+  _globals['_DESCRIBERUNSRESPONSE']._serialized_start=1428
+  _globals['_DESCRIBERUNSRESPONSE']._serialized_end=1602
+  _globals['_AGGREGATERUNSREQUEST']._serialized_start=1604
+  _globals['_AGGREGATERUNSREQUEST']._serialized_end=1715
+  _globals['_METRICFIGURES']._serialized_start=1718
+  _globals['_METRICFIGURES']._serialized_end=1867
+  _globals['_RUNGROUP']._serialized_start=1869
+  _globals['_RUNGROUP']._serialized_end=1986
+  _globals['_AGGREGATERUNSRESPONSE']._serialized_start=1988
+  _globals['_AGGREGATERUNSRESPONSE']._serialized_end=2089
+  _globals['_COMPARERUNSREQUEST']._serialized_start=2091
+  _globals['_COMPARERUNSREQUEST']._serialized_end=2176
+  _globals['_COMPAREDKEY']._serialized_start=2179
+  _globals['_COMPAREDKEY']._serialized_end=2331
+  _globals['_COMPARERUNSRESPONSE']._serialized_start=2333
+  _globals['_COMPARERUNSRESPONSE']._serialized_end=2395
+  _globals['_VIEWSERVICE']._serialized_start=2518
+  _globals['_VIEWSERVICE']._serialized_end=3092
 # @@protoc_insertion_point(module_scope)
