@@ -1040,6 +1040,9 @@ class GetMetricSeriesRequest(_message.Message):
     MAX_POINTS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    IF_NONE_MATCH_FIELD_NUMBER: _builtins.int
     min_step: _builtins.int
     """Optional. First step, inclusive."""
     max_step: _builtins.int
@@ -1056,6 +1059,12 @@ class GetMetricSeriesRequest(_message.Message):
     """Optional. Only the points of this source."""
     page_token: _builtins.str
     """Optional. Token of an earlier response to the same query without max_points."""
+    x: _builtins.str
+    """Optional, with max_points. Axis to bucket along: `step` (default), `wall` (timestamps), `relative`
+    (timestamps less the run's start), or `metric:KEY` (buckets of steps, placed at the metric KEY).
+    """
+    if_none_match: _builtins.str
+    """Optional. The etag of an earlier answer to the same query."""
     @_builtins.property
     def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Runs, at most 500."""
@@ -1063,6 +1072,10 @@ class GetMetricSeriesRequest(_message.Message):
     @_builtins.property
     def metric_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Metric keys; series without points in the range are left out of the answer."""
+
+    @_builtins.property
+    def since(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesCursor]:
+        """Optional, with max_points. Series known from an earlier answer with the same range, x and max_points."""
 
     def __init__(
         self,
@@ -1076,11 +1089,16 @@ class GetMetricSeriesRequest(_message.Message):
         max_points: _builtins.int | None = ...,
         source: _builtins.int | None = ...,
         page_token: _builtins.str | None = ...,
+        x: _builtins.str | None = ...,
+        since: _abc.Iterable[Global___SeriesCursor] | None = ...,
+        if_none_match: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_points", b"_max_points", "_max_step", b"_max_step", "_max_timestamp", b"_max_timestamp", "_min_step", b"_min_step", "_min_timestamp", b"_min_timestamp", "_page_token", b"_page_token", "_source", b"_source", "max_points", b"max_points", "max_step", b"max_step", "max_timestamp", b"max_timestamp", "min_step", b"min_step", "min_timestamp", b"min_timestamp", "page_token", b"page_token", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_none_match", b"_if_none_match", "_max_points", b"_max_points", "_max_step", b"_max_step", "_max_timestamp", b"_max_timestamp", "_min_step", b"_min_step", "_min_timestamp", b"_min_timestamp", "_page_token", b"_page_token", "_source", b"_source", "_x", b"_x", "if_none_match", b"if_none_match", "max_points", b"max_points", "max_step", b"max_step", "max_timestamp", b"max_timestamp", "min_step", b"min_step", "min_timestamp", b"min_timestamp", "page_token", b"page_token", "source", b"source", "x", b"x"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_points", b"_max_points", "_max_step", b"_max_step", "_max_timestamp", b"_max_timestamp", "_min_step", b"_min_step", "_min_timestamp", b"_min_timestamp", "_page_token", b"_page_token", "_source", b"_source", "max_points", b"max_points", "max_step", b"max_step", "max_timestamp", b"max_timestamp", "metric_keys", b"metric_keys", "min_step", b"min_step", "min_timestamp", b"min_timestamp", "page_token", b"page_token", "run_ids", b"run_ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_none_match", b"_if_none_match", "_max_points", b"_max_points", "_max_step", b"_max_step", "_max_timestamp", b"_max_timestamp", "_min_step", b"_min_step", "_min_timestamp", b"_min_timestamp", "_page_token", b"_page_token", "_source", b"_source", "_x", b"_x", "if_none_match", b"if_none_match", "max_points", b"max_points", "max_step", b"max_step", "max_timestamp", b"max_timestamp", "metric_keys", b"metric_keys", "min_step", b"min_step", "min_timestamp", b"min_timestamp", "page_token", b"page_token", "run_ids", b"run_ids", "since", b"since", "source", b"source", "x", b"x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__if_none_match: _TypeAlias = _typing.Literal["if_none_match"]  # noqa: Y015
+    _WhichOneofArgType__if_none_match: _TypeAlias = _typing.Literal["_if_none_match", b"_if_none_match"]  # noqa: Y015
     _WhichOneofReturnType__max_points: _TypeAlias = _typing.Literal["max_points"]  # noqa: Y015
     _WhichOneofArgType__max_points: _TypeAlias = _typing.Literal["_max_points", b"_max_points"]  # noqa: Y015
     _WhichOneofReturnType__max_step: _TypeAlias = _typing.Literal["max_step"]  # noqa: Y015
@@ -1095,6 +1113,10 @@ class GetMetricSeriesRequest(_message.Message):
     _WhichOneofArgType__page_token: _TypeAlias = _typing.Literal["_page_token", b"_page_token"]  # noqa: Y015
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__x: _TypeAlias = _typing.Literal["x"]  # noqa: Y015
+    _WhichOneofArgType__x: _TypeAlias = _typing.Literal["_x", b"_x"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_none_match) -> _WhichOneofReturnType__if_none_match | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_points) -> _WhichOneofReturnType__max_points | None: ...
     @_typing.overload
@@ -1109,8 +1131,40 @@ class GetMetricSeriesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_token) -> _WhichOneofReturnType__page_token | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__x) -> _WhichOneofReturnType__x | None: ...
 
 Global___GetMetricSeriesRequest: _TypeAlias = GetMetricSeriesRequest  # noqa: Y015
+
+@_typing.final
+class SeriesCursor(_message.Message):
+    """How far a caller knows a series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id."""
+    key: _builtins.str
+    """Required. Metric key."""
+    cursor: _builtins.str
+    """Required. The cursor of that series in an earlier answer."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        key: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "key", b"key", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesCursor: _TypeAlias = SeriesCursor  # noqa: Y015
 
 @_typing.final
 class GetMetricSeriesResponse(_message.Message):
@@ -1120,8 +1174,14 @@ class GetMetricSeriesResponse(_message.Message):
 
     SERIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    NOT_MODIFIED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; absent on the last page and with max_points."""
+    etag: _builtins.str
+    """Changes whenever the answer may have changed."""
+    not_modified: _builtins.bool
+    """Whether the answer is the one of if_none_match; series are left out then."""
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricSeries]:
         """Series in order of request: runs, then keys."""
@@ -1131,14 +1191,25 @@ class GetMetricSeriesResponse(_message.Message):
         *,
         series: _abc.Iterable[Global___MetricSeries] | None = ...,
         next_page_token: _builtins.str | None = ...,
+        etag: _builtins.str | None = ...,
+        not_modified: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_page_token", b"_next_page_token", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_etag", b"_etag", "_next_page_token", b"_next_page_token", "_not_modified", b"_not_modified", "etag", b"etag", "next_page_token", b"next_page_token", "not_modified", b"not_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_page_token", b"_next_page_token", "next_page_token", b"next_page_token", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_etag", b"_etag", "_next_page_token", b"_next_page_token", "_not_modified", b"_not_modified", "etag", b"etag", "next_page_token", b"next_page_token", "not_modified", b"not_modified", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__etag: _TypeAlias = _typing.Literal["etag"]  # noqa: Y015
+    _WhichOneofArgType__etag: _TypeAlias = _typing.Literal["_etag", b"_etag"]  # noqa: Y015
     _WhichOneofReturnType__next_page_token: _TypeAlias = _typing.Literal["next_page_token"]  # noqa: Y015
     _WhichOneofArgType__next_page_token: _TypeAlias = _typing.Literal["_next_page_token", b"_next_page_token"]  # noqa: Y015
+    _WhichOneofReturnType__not_modified: _TypeAlias = _typing.Literal["not_modified"]  # noqa: Y015
+    _WhichOneofArgType__not_modified: _TypeAlias = _typing.Literal["_not_modified", b"_not_modified"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__etag) -> _WhichOneofReturnType__etag | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__next_page_token) -> _WhichOneofReturnType__next_page_token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__not_modified) -> _WhichOneofReturnType__not_modified | None: ...
 
 Global___GetMetricSeriesResponse: _TypeAlias = GetMetricSeriesResponse  # noqa: Y015
 
@@ -1148,6 +1219,7 @@ class MetricSeries(_message.Message):
 
     Points fill step, timestamp, value. Buckets fill step (the first step in the
     bucket), timestamp (the last one), value (the last one), count, nan_count, mean, min, max.
+    Buckets of time have the step and timestamp of their last point.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1164,14 +1236,26 @@ class MetricSeries(_message.Message):
     MAX_FIELD_NUMBER: _builtins.int
     BUCKET_WIDTH_FIELD_NUMBER: _builtins.int
     TOTAL_POINTS_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    NAN_ROWS_FIELD_NUMBER: _builtins.int
+    POSITIVE_INFINITY_ROWS_FIELD_NUMBER: _builtins.int
+    NEGATIVE_INFINITY_ROWS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run id."""
     key: _builtins.str
     """Metric key."""
     bucket_width: _builtins.int
-    """Width of the buckets in steps, a power of two; 0 for points."""
+    """Width of the buckets in steps, or in milliseconds for buckets of time, a power of two; 0 for points."""
     total_points: _builtins.int
     """Points of the series inside the asked range."""
+    cursor: _builtins.str
+    """With max_points: what to ask on from, see SeriesCursor."""
+    reset: _builtins.bool
+    """With `since`: whether these are all buckets, to be put in place of those known. Otherwise they take the
+    place of those known from the first of these on.
+    """
     @_builtins.property
     def step(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Steps, ascending."""
@@ -1204,6 +1288,24 @@ class MetricSeries(_message.Message):
     def max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Greatest value of each bucket without NaN."""
 
+    @_builtins.property
+    def x(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Place of each bucket on an axis other than `step`: for time the least in the bucket, in milliseconds; for a
+        metric its last value in the bucket. Buckets in which that metric has none are left out.
+        """
+
+    @_builtins.property
+    def nan_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Buckets, counted from 0, with a NaN."""
+
+    @_builtins.property
+    def positive_infinity_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Buckets, counted from 0, with an infinity."""
+
+    @_builtins.property
+    def negative_infinity_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Buckets, counted from 0, with a negative infinity."""
+
     def __init__(
         self,
         *,
@@ -1219,10 +1321,16 @@ class MetricSeries(_message.Message):
         max: _abc.Iterable[_builtins.float] | None = ...,
         bucket_width: _builtins.int = ...,
         total_points: _builtins.int = ...,
+        x: _abc.Iterable[_builtins.float] | None = ...,
+        cursor: _builtins.str = ...,
+        reset: _builtins.bool = ...,
+        nan_rows: _abc.Iterable[_builtins.int] | None = ...,
+        positive_infinity_rows: _abc.Iterable[_builtins.int] | None = ...,
+        negative_infinity_rows: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_width", b"bucket_width", "count", b"count", "key", b"key", "max", b"max", "mean", b"mean", "min", b"min", "nan_count", b"nan_count", "run_id", b"run_id", "step", b"step", "timestamp", b"timestamp", "total_points", b"total_points", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_width", b"bucket_width", "count", b"count", "cursor", b"cursor", "key", b"key", "max", b"max", "mean", b"mean", "min", b"min", "nan_count", b"nan_count", "nan_rows", b"nan_rows", "negative_infinity_rows", b"negative_infinity_rows", "positive_infinity_rows", b"positive_infinity_rows", "reset", b"reset", "run_id", b"run_id", "step", b"step", "timestamp", b"timestamp", "total_points", b"total_points", "value", b"value", "x", b"x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -150,7 +150,12 @@ class MetricServiceServicer(object):
         Without max_points: points in order of (step, timestamp, value), paged.
         With max_points: at most that many buckets a series. A bucket holds the steps
         [k * width, (k + 1) * width) with width a power of two, so zooming and
-        appending reuse them, and min and max keep every spike.
+        appending reuse them, and min and max keep every spike. With `since`, only
+        the buckets that may have changed since an earlier answer.
+
+        Over HTTP the answer carries an ETag and takes If-None-Match (304). With
+        `Accept: application/vnd.runstream.series` its columns come as little-endian
+        bytes, see docs/rest.md.
         Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT.
         Limits: 500 series a call, 1,000,000 points a page.
         """

@@ -275,12 +275,15 @@ class DescribeRunsRequest(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FOLD_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
     """Optional. Only keys that begin with this."""
     max_results: _builtins.int
     """Optional. Most keys; default 1,000."""
     page_token: _builtins.str
     """Optional. Token of an earlier response to the same query."""
+    fold: _builtins.bool
+    """Optional. Whether keys with a `/` after the prefix are folded into folders, one level of a tree at a time."""
     @_builtins.property
     def query(self) -> Global___RunQuery:
         """Required. Which runs; its order does not matter."""
@@ -292,11 +295,14 @@ class DescribeRunsRequest(_message.Message):
         prefix: _builtins.str | None = ...,
         max_results: _builtins.int | None = ...,
         page_token: _builtins.str | None = ...,
+        fold: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_page_token", b"_page_token", "_prefix", b"_prefix", "_query", b"_query", "max_results", b"max_results", "page_token", b"page_token", "prefix", b"prefix", "query", b"query"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fold", b"_fold", "_max_results", b"_max_results", "_page_token", b"_page_token", "_prefix", b"_prefix", "_query", b"_query", "fold", b"fold", "max_results", b"max_results", "page_token", b"page_token", "prefix", b"prefix", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_page_token", b"_page_token", "_prefix", b"_prefix", "_query", b"_query", "max_results", b"max_results", "page_token", b"page_token", "prefix", b"prefix", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fold", b"_fold", "_max_results", b"_max_results", "_page_token", b"_page_token", "_prefix", b"_prefix", "_query", b"_query", "fold", b"fold", "max_results", b"max_results", "page_token", b"page_token", "prefix", b"prefix", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fold: _TypeAlias = _typing.Literal["fold"]  # noqa: Y015
+    _WhichOneofArgType__fold: _TypeAlias = _typing.Literal["_fold", b"_fold"]  # noqa: Y015
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
     _WhichOneofReturnType__page_token: _TypeAlias = _typing.Literal["page_token"]  # noqa: Y015
@@ -305,6 +311,8 @@ class DescribeRunsRequest(_message.Message):
     _WhichOneofArgType__prefix: _TypeAlias = _typing.Literal["_prefix", b"_prefix"]  # noqa: Y015
     _WhichOneofReturnType__query: _TypeAlias = _typing.Literal["query"]  # noqa: Y015
     _WhichOneofArgType__query: _TypeAlias = _typing.Literal["_query", b"_query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fold) -> _WhichOneofReturnType__fold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
     @_typing.overload
@@ -446,6 +454,7 @@ class DescribeRunsResponse(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FOLDERS_FIELD_NUMBER: _builtins.int
     runs: _builtins.int
     """Runs that were looked at."""
     exact: _builtins.bool
@@ -456,6 +465,10 @@ class DescribeRunsResponse(_message.Message):
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyDescription]:
         """Keys in order of kind and key."""
 
+    @_builtins.property
+    def folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyFolder]:
+        """With `fold`, on the first page: the 1,000 first folders of each kind, in order of kind and prefix."""
+
     def __init__(
         self,
         *,
@@ -463,10 +476,11 @@ class DescribeRunsResponse(_message.Message):
         runs: _builtins.int | None = ...,
         exact: _builtins.bool | None = ...,
         next_page_token: _builtins.str | None = ...,
+        folders: _abc.Iterable[Global___KeyFolder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exact", b"_exact", "_next_page_token", b"_next_page_token", "_runs", b"_runs", "exact", b"exact", "next_page_token", b"next_page_token", "runs", b"runs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exact", b"_exact", "_next_page_token", b"_next_page_token", "_runs", b"_runs", "exact", b"exact", "keys", b"keys", "next_page_token", b"next_page_token", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exact", b"_exact", "_next_page_token", b"_next_page_token", "_runs", b"_runs", "exact", b"exact", "folders", b"folders", "keys", b"keys", "next_page_token", b"next_page_token", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exact: _TypeAlias = _typing.Literal["exact"]  # noqa: Y015
     _WhichOneofArgType__exact: _TypeAlias = _typing.Literal["_exact", b"_exact"]  # noqa: Y015
@@ -484,6 +498,47 @@ class DescribeRunsResponse(_message.Message):
 Global___DescribeRunsResponse: _TypeAlias = DescribeRunsResponse  # noqa: Y015
 
 @_typing.final
+class KeyFolder(_message.Message):
+    """Keys with a common beginning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    kind: Global___KeyKind.ValueType
+    """What the keys belong to."""
+    prefix: _builtins.str
+    """What they begin with, up to and with a `/`; the prefix to ask for next."""
+    keys: _builtins.int
+    """Keys in it, at any depth."""
+    def __init__(
+        self,
+        *,
+        kind: Global___KeyKind.ValueType | None = ...,
+        prefix: _builtins.str | None = ...,
+        keys: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keys", b"_keys", "_kind", b"_kind", "_prefix", b"_prefix", "keys", b"keys", "kind", b"kind", "prefix", b"prefix"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keys", b"_keys", "_kind", b"_kind", "_prefix", b"_prefix", "keys", b"keys", "kind", b"kind", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keys: _TypeAlias = _typing.Literal["keys"]  # noqa: Y015
+    _WhichOneofArgType__keys: _TypeAlias = _typing.Literal["_keys", b"_keys"]  # noqa: Y015
+    _WhichOneofReturnType__kind: _TypeAlias = _typing.Literal["kind"]  # noqa: Y015
+    _WhichOneofArgType__kind: _TypeAlias = _typing.Literal["_kind", b"_kind"]  # noqa: Y015
+    _WhichOneofReturnType__prefix: _TypeAlias = _typing.Literal["prefix"]  # noqa: Y015
+    _WhichOneofArgType__prefix: _TypeAlias = _typing.Literal["_prefix", b"_prefix"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys) -> _WhichOneofReturnType__keys | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix) -> _WhichOneofReturnType__prefix | None: ...
+
+Global___KeyFolder: _TypeAlias = KeyFolder  # noqa: Y015
+
+@_typing.final
 class AggregateRunsRequest(_message.Message):
     """Request of AggregateRuns."""
 
@@ -492,6 +547,12 @@ class AggregateRunsRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    MAX_POINTS_FIELD_NUMBER: _builtins.int
+    series: _builtins.bool
+    """Optional. Whether curves of the metrics come as well; then the metrics are plain keys."""
+    max_points: _builtins.int
+    """Optional, with series. Most points of a curve, 2 to 10,000; default 500."""
     @_builtins.property
     def query(self) -> Global___RunQuery:
         """Required. Which runs; its order does not matter."""
@@ -510,16 +571,107 @@ class AggregateRunsRequest(_message.Message):
         query: Global___RunQuery | None = ...,
         group_by: _abc.Iterable[_builtins.str] | None = ...,
         metrics: _abc.Iterable[_builtins.str] | None = ...,
+        series: _builtins.bool | None = ...,
+        max_points: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_query", b"_query", "query", b"query"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_points", b"_max_points", "_query", b"_query", "_series", b"_series", "max_points", b"max_points", "query", b"query", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_query", b"_query", "group_by", b"group_by", "metrics", b"metrics", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_points", b"_max_points", "_query", b"_query", "_series", b"_series", "group_by", b"group_by", "max_points", b"max_points", "metrics", b"metrics", "query", b"query", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_points: _TypeAlias = _typing.Literal["max_points"]  # noqa: Y015
+    _WhichOneofArgType__max_points: _TypeAlias = _typing.Literal["_max_points", b"_max_points"]  # noqa: Y015
     _WhichOneofReturnType__query: _TypeAlias = _typing.Literal["query"]  # noqa: Y015
     _WhichOneofArgType__query: _TypeAlias = _typing.Literal["_query", b"_query"]  # noqa: Y015
+    _WhichOneofReturnType__series: _TypeAlias = _typing.Literal["series"]  # noqa: Y015
+    _WhichOneofArgType__series: _TypeAlias = _typing.Literal["_series", b"_series"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_points) -> _WhichOneofReturnType__max_points | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__query) -> _WhichOneofReturnType__query | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__series) -> _WhichOneofReturnType__series | None: ...
 
 Global___AggregateRunsRequest: _TypeAlias = AggregateRunsRequest  # noqa: Y015
+
+@_typing.final
+class GroupSeries(_message.Message):
+    """One metric of the runs of a group along the steps, in columns of equal length.
+
+    A run counts once in each bucket, with the mean of its values there, NaN left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    SD_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    BUCKET_WIDTH_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Metric key."""
+    bucket_width: _builtins.int
+    """Width of the buckets in steps, a power of two."""
+    runs: _builtins.int
+    """Runs looked at: at most 500 series an answer are read, the newest runs of each group."""
+    @_builtins.property
+    def step(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """First step of each bucket."""
+
+    @_builtins.property
+    def count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Runs that have a value in the bucket."""
+
+    @_builtins.property
+    def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean over these runs."""
+
+    @_builtins.property
+    def sd(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Standard deviation of a sample over these runs; NaN for one run."""
+
+    @_builtins.property
+    def min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Least value of any run."""
+
+    @_builtins.property
+    def max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Greatest value of any run."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str | None = ...,
+        step: _abc.Iterable[_builtins.int] | None = ...,
+        count: _abc.Iterable[_builtins.int] | None = ...,
+        mean: _abc.Iterable[_builtins.float] | None = ...,
+        sd: _abc.Iterable[_builtins.float] | None = ...,
+        min: _abc.Iterable[_builtins.float] | None = ...,
+        max: _abc.Iterable[_builtins.float] | None = ...,
+        bucket_width: _builtins.int | None = ...,
+        runs: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bucket_width", b"_bucket_width", "_key", b"_key", "_runs", b"_runs", "bucket_width", b"bucket_width", "key", b"key", "runs", b"runs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bucket_width", b"_bucket_width", "_key", b"_key", "_runs", b"_runs", "bucket_width", b"bucket_width", "count", b"count", "key", b"key", "max", b"max", "mean", b"mean", "min", b"min", "runs", b"runs", "sd", b"sd", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bucket_width: _TypeAlias = _typing.Literal["bucket_width"]  # noqa: Y015
+    _WhichOneofArgType__bucket_width: _TypeAlias = _typing.Literal["_bucket_width", b"_bucket_width"]  # noqa: Y015
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__runs: _TypeAlias = _typing.Literal["runs"]  # noqa: Y015
+    _WhichOneofArgType__runs: _TypeAlias = _typing.Literal["_runs", b"_runs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bucket_width) -> _WhichOneofReturnType__bucket_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__runs) -> _WhichOneofReturnType__runs | None: ...
+
+Global___GroupSeries: _TypeAlias = GroupSeries  # noqa: Y015
 
 @_typing.final
 class MetricFigures(_message.Message):
@@ -588,6 +740,7 @@ class RunGroup(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     runs: _builtins.int
     """Runs."""
     @_builtins.property
@@ -602,6 +755,10 @@ class RunGroup(_message.Message):
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricFigures]:
         """Figures in the order of the metrics asked for."""
 
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupSeries]:
+        """With series: curves in the order of the metrics asked for; one without points has no buckets."""
+
     def __init__(
         self,
         *,
@@ -609,10 +766,11 @@ class RunGroup(_message.Message):
         missing: _abc.Iterable[_builtins.int] | None = ...,
         runs: _builtins.int | None = ...,
         metrics: _abc.Iterable[Global___MetricFigures] | None = ...,
+        series: _abc.Iterable[Global___GroupSeries] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_runs", b"_runs", "runs", b"runs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_runs", b"_runs", "metrics", b"metrics", "missing", b"missing", "runs", b"runs", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_runs", b"_runs", "metrics", b"metrics", "missing", b"missing", "runs", b"runs", "series", b"series", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__runs: _TypeAlias = _typing.Literal["runs"]  # noqa: Y015
     _WhichOneofArgType__runs: _TypeAlias = _typing.Literal["_runs", b"_runs"]  # noqa: Y015
