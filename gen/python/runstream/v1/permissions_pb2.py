@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunstream/v1/permissions.proto\x12\x0crunstream.v1\x1a google/protobuf/descriptor.proto\"\xe6\x02\n\x06\x41\x63\x63\x65ss\x12,\n\npermission\x18\x01 \x01(\x0e\x32\x18.runstream.v1.Permission\x12\x12\n\nexperiment\x18\x02 \x03(\t\x12\x17\n\x0f\x65xperiment_name\x18\x03 \x03(\t\x12\x0b\n\x03run\x18\x04 \x03(\t\x12\x18\n\x10registered_model\x18\x05 \x03(\t\x12\x14\n\x0clogged_model\x18\x06 \x03(\t\x12\x15\n\rartifact_path\x18\x07 \x03(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x08 \x03(\t\x12\r\n\x05trace\x18\t \x03(\t\x12\"\n\x05reads\x18\n \x01(\x0b\x32\x13.runstream.v1.Reads\x12\x10\n\x08\x66iltered\x18\x0b \x01(\x08\x12\x0f\n\x07\x62y_unit\x18\x0c \x01(\x08\x12\x12\n\nmay_be_new\x18\r \x03(\t\x12\x1a\n\x12\x64\x65\x66\x61ult_experiment\x18\x0e \x01(\t\x12\x11\n\tunrelated\x18\x0f \x03(\t\"}\n\x05Reads\x12\x12\n\nexperiment\x18\x01 \x03(\t\x12\x0b\n\x03run\x18\x02 \x03(\t\x12\x18\n\x10registered_model\x18\x03 \x03(\t\x12\x14\n\x0clogged_model\x18\x04 \x03(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x05 \x03(\t\x12\r\n\x05trace\x18\x06 \x03(\t*\xb9\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x15\n\x11PERMISSION_PUBLIC\x10\x01\x12\x1c\n\x18PERMISSION_AUTHENTICATED\x10\x02\x12\x15\n\x11PERMISSION_READER\x10\x03\x12\x15\n\x11PERMISSION_WRITER\x10\x04\x12\x16\n\x12PERMISSION_MANAGER\x10\x05\x12\x14\n\x10PERMISSION_ADMIN\x10\x06:F\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xe0\x94\x03 \x01(\x0b\x32\x14.runstream.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunstream/v1/permissions.proto\x12\x0crunstream.v1\x1a google/protobuf/descriptor.proto\"\xf8\x02\n\x06\x41\x63\x63\x65ss\x12,\n\npermission\x18\x01 \x01(\x0e\x32\x18.runstream.v1.Permission\x12\x12\n\nexperiment\x18\x02 \x03(\t\x12\x17\n\x0f\x65xperiment_name\x18\x03 \x03(\t\x12\x0b\n\x03run\x18\x04 \x03(\t\x12\x18\n\x10registered_model\x18\x05 \x03(\t\x12\x14\n\x0clogged_model\x18\x06 \x03(\t\x12\x15\n\rartifact_path\x18\x07 \x03(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x08 \x03(\t\x12\r\n\x05trace\x18\t \x03(\t\x12\"\n\x05reads\x18\n \x01(\x0b\x32\x13.runstream.v1.Reads\x12\x10\n\x08\x66iltered\x18\x0b \x01(\x08\x12\x0f\n\x07\x62y_unit\x18\x0c \x01(\x08\x12\x12\n\nmay_be_new\x18\r \x03(\t\x12\x1a\n\x12\x64\x65\x66\x61ult_experiment\x18\x0e \x01(\t\x12\x11\n\tunrelated\x18\x0f \x03(\t\x12\x10\n\x08\x66requent\x18\x10 \x01(\x08\"}\n\x05Reads\x12\x12\n\nexperiment\x18\x01 \x03(\t\x12\x0b\n\x03run\x18\x02 \x03(\t\x12\x18\n\x10registered_model\x18\x03 \x03(\t\x12\x14\n\x0clogged_model\x18\x04 \x03(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x05 \x03(\t\x12\r\n\x05trace\x18\x06 \x03(\t*\xb9\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x15\n\x11PERMISSION_PUBLIC\x10\x01\x12\x1c\n\x18PERMISSION_AUTHENTICATED\x10\x02\x12\x15\n\x11PERMISSION_READER\x10\x03\x12\x15\n\x11PERMISSION_WRITER\x10\x04\x12\x16\n\x12PERMISSION_MANAGER\x10\x05\x12\x14\n\x10PERMISSION_ADMIN\x10\x06:F\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xe0\x94\x03 \x01(\x0b\x32\x14.runstream.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runstream.v1.permissions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERMISSION']._serialized_start=571
-  _globals['_PERMISSION']._serialized_end=756
+  _globals['_PERMISSION']._serialized_start=589
+  _globals['_PERMISSION']._serialized_end=774
   _globals['_ACCESS']._serialized_start=83
-  _globals['_ACCESS']._serialized_end=441
-  _globals['_READS']._serialized_start=443
-  _globals['_READS']._serialized_end=568
+  _globals['_ACCESS']._serialized_end=459
+  _globals['_READS']._serialized_start=461
+  _globals['_READS']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

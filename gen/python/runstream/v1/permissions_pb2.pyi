@@ -88,6 +88,7 @@ class Access(_message.Message):
     MAY_BE_NEW_FIELD_NUMBER: _builtins.int
     DEFAULT_EXPERIMENT_FIELD_NUMBER: _builtins.int
     UNRELATED_FIELD_NUMBER: _builtins.int
+    FREQUENT_FIELD_NUMBER: _builtins.int
     permission: Global___Permission.ValueType
     """What is needed, on every resource named below."""
     filtered: _builtins.bool
@@ -96,6 +97,8 @@ class Access(_message.Message):
     """The servicer refuses what is not allowed piece by piece, with the same grants, and goes on."""
     default_experiment: _builtins.str
     """Id of the experiment that is meant when no field names one."""
+    frequent: _builtins.bool
+    """Adds to the data of a run: too frequent for the audit log, which notes only when it was not allowed."""
     @_builtins.property
     def experiment(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fields with ids of experiments."""
@@ -158,10 +161,11 @@ class Access(_message.Message):
         may_be_new: _abc.Iterable[_builtins.str] | None = ...,
         default_experiment: _builtins.str = ...,
         unrelated: _abc.Iterable[_builtins.str] | None = ...,
+        frequent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reads", b"reads"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "by_unit", b"by_unit", "default_experiment", b"default_experiment", "experiment", b"experiment", "experiment_name", b"experiment_name", "filtered", b"filtered", "logged_model", b"logged_model", "may_be_new", b"may_be_new", "permission", b"permission", "reads", b"reads", "registered_model", b"registered_model", "run", b"run", "trace", b"trace", "unrelated", b"unrelated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "by_unit", b"by_unit", "default_experiment", b"default_experiment", "experiment", b"experiment", "experiment_name", b"experiment_name", "filtered", b"filtered", "frequent", b"frequent", "logged_model", b"logged_model", "may_be_new", b"may_be_new", "permission", b"permission", "reads", b"reads", "registered_model", b"registered_model", "run", b"run", "trace", b"trace", "unrelated", b"unrelated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
