@@ -43,8 +43,8 @@ def run_client(mlflow, tmp_path):
 
 
 @pytest.fixture(scope="module", params=PAIRS)
-def url(request, tmp_path_factory):
-    """Return the URL of our server over each pair of stores."""
+def server(request, tmp_path_factory):
+    """Return our server over each pair of stores."""
     stack = ExitStack()
     folder = tmp_path_factory.mktemp("runstream")
     uri, destination, env = f"sqlite:///{folder}/store.db", f"{folder}/artifacts", {}
@@ -56,4 +56,10 @@ def url(request, tmp_path_factory):
         destination, env = f"s3://{bucket}/runs", minio.environ()
     option = f"--artifacts-destination={destination}"
     with stack, runstream_server(folder / "server", uri, option, env=env) as server:
-        yield server.http
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    """Return the URL of our server over each pair of stores."""
+    return server.http

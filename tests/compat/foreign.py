@@ -36,6 +36,21 @@ def run_java(class_path: str, url: str, points: int) -> str:
     return _run(["java", "-Duser.name=java", "-cp", class_path, "Tracking", url, str(points)])
 
 
+def build_grpc_java(folder: Path) -> str:
+    """Generate and compile examples/java into `folder`; return its class path. Raises: CalledProcessError."""
+    project = HERE.parents[1] / "examples" / "java" / "pom.xml"
+    libraries = folder / "classpath"
+    goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={libraries}"]
+    command = ["mvn", "-q", "-B", "-f", str(project), f"-DbuildFolder={folder}", *goals]
+    subprocess.run(command, check=True, timeout=600)
+    return f"{libraries.read_text()}:{folder / 'classes'}"
+
+
+def run_grpc_java(class_path: str, address: str, steps: int) -> str:
+    """Run the Java example of gRPC against HOST:PORT; return what it prints."""
+    return _run(["java", "-cp", class_path, "Train", address, str(steps)])
+
+
 def run_r(url: str) -> str:
     """Run the R program; return what it prints."""
     return _run(["Rscript", str(HERE / "r" / "tracking.R"), url])
