@@ -320,7 +320,7 @@ def test_a_bad_series_request_is_refused(call, run, fields):
 
 
 def test_pages_of_series_go_on_where_the_last_one_ended(server, call, experiment, monkeypatch):
-    monkeypatch.setattr("runstream_server.ingest.reader.PAGE_POINTS", 30)
+    monkeypatch.setattr("runstream_server.ingest.series.PAGE_POINTS", 30)
     runs = [secrets.token_hex(16) for _ in range(2)]
     for run in runs:
         append(

@@ -172,9 +172,9 @@ def test_groups_have_figures_of_their_metrics(call, made, query):
     assert groups["b", ""].runs == 6
     by_status = call(views_pb2.AggregateRunsRequest(query=query("metrics.loss = 3"), group_by=["status"]))
     assert [(list(group.values), group.runs) for group in by_status.groups] == [(["RUNNING"], 1)]
-    for fields in ({"group_by": ["metrics.loss"]}, {"metrics": ["params.lr"]}, {"group_by": ["status"] * 4}):
+    for group_by, metrics in ((["metrics.loss"], []), ([], ["params.lr"]), (["status"] * 4, [])):
         with pytest.raises(ApiError):
-            call(views_pb2.AggregateRunsRequest(query=query(), **fields))
+            call(views_pb2.AggregateRunsRequest(query=query(), group_by=group_by, metrics=metrics))
 
 
 def test_runs_are_compared_key_by_key(call, made):

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from pcodec import ChunkConfig, standalone  # type: ignore[import-untyped]
 
+from runstream_server.ingest import overviews
 from runstream_server.ingest import summaries as summaries_codec
 from runstream_server.ingest.points import Points
 from runstream_server.ingest.summaries import Summaries, summarise
@@ -47,6 +48,10 @@ class Chunk:
     """Summaries of its series."""
     data: bytes
     """Columns."""
+    steps: bytes | None = None
+    """Overview along steps of a chunk of one key, None of a chunk of many."""
+    times: bytes | None = None
+    """Overview along timestamps."""
 
 
 def split(points: Points) -> Iterator[Points]:
@@ -73,6 +78,7 @@ def _share(points: Points) -> Iterator[Points]:
 def encode(points: Points) -> Chunk:
     """Return sorted points as one chunk."""
     summaries = summarise(points)
+    alone = len(points.keys) == 1 and len(points) >= SHARE
     columns = [
         standalone.simple_compress(np.ascontiguousarray(column), _CONFIG)
         for column in (points.step, points.timestamp, points.value)
@@ -85,6 +91,8 @@ def encode(points: Points) -> Chunk:
         max_step=int(summaries.max_step.max()),
         summaries=summaries_codec.encode(summaries),
         data=_HEAD.pack(VERSION, len(columns[0]), len(columns[1])) + b"".join(columns),
+        steps=overviews.make(points, "step") if alone else None,
+        times=overviews.make(points, "timestamp") if alone else None,
     )
 
 

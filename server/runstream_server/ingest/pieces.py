@@ -64,6 +64,8 @@ class Piece:
     """Returns the points of this one key, sorted or not."""
     sorted: bool
     """Whether `load` returns sorted, distinct points, `count` of them."""
+    chunk: int | None = None
+    """Id of the chunk, None for points of segments."""
 
     def hidden_above(self, limit: int) -> Piece:
         """Return the piece of which only steps up to `limit` are visible; its count is not known then."""
@@ -78,6 +80,7 @@ def pieces_of(
     keys: Iterable[str],
     *,
     ordered: bool,
+    chunk: int | None = None,
 ) -> Iterator[tuple[str, Piece]]:
     """Yield a piece for each of `keys` that the summaries know."""
     position = {key: index for index, key in enumerate(summaries.keys)}
@@ -95,6 +98,7 @@ def pieces_of(
                     int(summaries.max_timestamp[at]),
                     lambda key=key: load(key),  # type: ignore[misc]
                     ordered,
+                    chunk,
                 ),
             )
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import sqlalchemy as sa
 
-from runstream_server.ingest import chunks, segments, summaries
+from runstream_server.ingest import chunks, overviews, segments, summaries
 from runstream_server.ingest.pieces import Piece, Range, pieces_of, visible
 from runstream_server.ingest.points import Points, merge
 from runstream_server.ingest.summaries import Summaries, summarise
+from runstream_server.store.bulk import among
 from runstream_server.store.tables import chunks as chunks_table
 from runstream_server.store.tables import rewinds
 from runstream_server.store.tables import segments as segments_table
@@ -46,7 +47,11 @@ def read_heads(
     query = query.where(table.min_step <= range_.max_step, table.max_step >= range_.min_step)
     if keys is not None:
         ordered = sorted(keys)
-        query = query.where(table.first_key <= ordered[-1], table.last_key >= ordered[0])
+        between = sa.and_(table.first_key <= ordered[-1], table.last_key >= ordered[0])
+        if len(ordered) > 1:
+            # A series with chunks of its own has many: those of keys that nobody asked for stay unread.
+            between &= (table.first_key != table.last_key) | among(connection, table.first_key, ordered)
+        query = query.where(between)
     if source is not None:
         query = query.where(table.source == source)
     rows = connection.execute(query.order_by(table.id))
@@ -58,6 +63,18 @@ def read_chunk(connection: sa.Connection, run: int, head: ChunkHead) -> Points:
     table = chunks_table.c
     data = connection.scalar(sa.select(table.data).where(table.run == run, table.id == head.id))
     return chunks.decode(head.summaries, bytes(data or b""))
+
+
+def read_overviews(
+    connection: sa.Connection, run: int, ids: Sequence[int], axis: overviews.Axis
+) -> dict[int, overviews.Overview]:
+    """Return the overviews along an axis of some chunks, by the chunk's id; not all chunks have one."""
+    table = chunks_table.c
+    column = table.steps if axis == "step" else table.times
+    query = sa.select(table.id, column).where(
+        table.run == run, among(connection, table.id, ids), column.is_not(None)
+    )
+    return {row[0]: overviews.decode(row[1]) for row in connection.execute(query)}
 
 
 def read_segments(
@@ -124,17 +141,30 @@ class Scan:
         for head in read_heads(connection, run, keys, range_, source):
             limit = limits.of(head.generation)
             load = partial(self._load_chunk, head, limit)
-            self._add(head.summaries, head.source, head.generation, load, limit, True)
+            self._add(head.summaries, head.source, head.generation, load, limit, True, head.id)
         for (number, generation), points in read_segments(connection, run, keys, source).items():
             limit = limits.of(generation)
             shown = visible(points, limit)
             if len(shown):
                 self._add(summarise(shown), number, generation, shown.of_key, None, False)
 
+    def overviews(self, ids: Sequence[int], axis: overviews.Axis) -> dict[int, overviews.Overview]:
+        """Return the overviews of some chunks, by id."""
+        return read_overviews(self._connection, self._run, ids, axis) if ids else {}
+
     def _add(
-        self, known: Summaries, source: int, generation: int, load: object, limit: int | None, ordered: bool
+        self,
+        known: Summaries,
+        source: int,
+        generation: int,
+        load: Callable[[str], Points],
+        limit: int | None,
+        ordered: bool,
+        chunk: int | None = None,
     ) -> None:
-        for key, piece in pieces_of(known, source, generation, load, self.pieces, ordered=ordered):  # type: ignore[arg-type]
+        for key, piece in pieces_of(
+            known, source, generation, load, self.pieces, ordered=ordered, chunk=chunk
+        ):
             if limit is None or piece.max_step <= limit:
                 self.pieces[key].append(piece)
             elif piece.min_step <= limit:

@@ -124,6 +124,8 @@ class Storage:
                 row.max_step,
                 row.summaries,
                 row.data,
+                row.steps,
+                row.times,
             )
             for id_, row in zip(ids, rows, strict=True)
         ]

@@ -77,7 +77,7 @@ def summarise(points: Points) -> Summaries:
     nan = np.isnan(value)
     nan_count = np.add.reduceat(nan, starts, dtype=np.int64)
     valid = points.counts - nan_count
-    least, greatest, mean = _values(value, nan if nan.any() else None, starts, valid)
+    least, greatest, mean = figures(value, nan if nan.any() else None, starts, valid)
     first, last = _extreme(points, np.minimum), _extreme(points, np.maximum)
     steps = step[first]
     return Summaries(
@@ -100,9 +100,13 @@ def summarise(points: Points) -> Summaries:
     )
 
 
-def _values(
+def figures(
     value: Floats, nan: np.ndarray[Any, np.dtype[np.bool_]] | None, starts: Ints, valid: Ints
 ) -> tuple[Floats, Floats, Floats]:
+    """Return (min, max, mean) of groups that begin at `starts`: float64[k] each.
+
+    value: n rows, grouped; nan: which of them are NaN, None for none; valid: those that are not, in each.
+    """
     least = np.minimum.reduceat(value if nan is None else np.where(nan, np.inf, value), starts)
     greatest = np.maximum.reduceat(value if nan is None else np.where(nan, -np.inf, value), starts)
     plain = value if nan is None else np.where(nan, 0.0, value)

@@ -202,6 +202,9 @@ chunks = sa.Table(
     _int("max_step"),
     sa.Column("summaries", sa.LargeBinary, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+    # Overviews along steps and timestamps, of a chunk of one key (ingest/overviews.py).
+    sa.Column("steps", sa.LargeBinary, nullable=True),
+    sa.Column("times", sa.LargeBinary, nullable=True),
     postgresql_partition_by="HASH (run)",
 )
 """L1: one or many keys of one run and source, sorted by key, columns compressed; `id` as of segments."""
