@@ -23,6 +23,7 @@ class Tool:
     """One program: where it is once installed, and how to get it there."""
 
     version: str
+    """Of the program; what follows a `+` says what else is in the folder."""
     target: str
     """The file inside the tool's folder whose presence means installed."""
     build: Callable[[Path, str], None]
@@ -81,7 +82,7 @@ def _go(module: str) -> Callable[[Path, str], None]:
     return build
 
 
-def _python(package: str) -> Callable[[Path, str], None]:
+def _python(package: str, *others: str) -> Callable[[Path, str], None]:
     def build(folder: Path, version: str) -> None:
         venv.create(folder, with_pip=True)
         pip = [
@@ -92,7 +93,8 @@ def _python(package: str) -> Callable[[Path, str], None]:
             "--quiet",
             "--disable-pip-version-check",
         ]
-        subprocess.run([*pip, f"{package}=={version}"], check=True, stdout=sys.stderr)
+        wanted = [f"{package}=={version.partition('+')[0]}", *others]
+        subprocess.run([*pip, *wanted], check=True, stdout=sys.stderr)
 
     return build
 
@@ -119,7 +121,7 @@ def _install_postgres() -> Path:
 TOOLS = {
     "minio": Tool("v0.0.0-20260212201848-7aac2a2c5b7c", "minio", _go("github.com/minio/minio")),
     "grpcurl": Tool("v1.9.4", "grpcurl", _go("github.com/fullstorydev/grpcurl/cmd/grpcurl")),
-    "mlflow": Tool("3.17.2", "bin/mlflow", _python("mlflow")),
+    "mlflow": Tool("3.17.2+postgres", "bin/mlflow", _python("mlflow", "psycopg2-binary==2.9.13")),
 }
 HINTS = {
     "postgres": "install it with `apt-get install postgresql`",

@@ -17,13 +17,17 @@ def mlflow_program(name: str) -> Path:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run a MLflow server over SQLite and files in `folder` and yield its URL. Raises: ServerError."""
+def mlflow_server(folder: Path, backend_store_uri: str = "", *, workers: int = 1) -> Iterator[str]:
+    """Run a MLflow server over a database, by default SQLite, and files in `folder`, and yield its URL.
+
+    Raises: ServerError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [str(mlflow_program("mlflow")), "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/art"]
+    uri = backend_store_uri or f"sqlite:///{folder}/mlflow.db"
+    command = [str(mlflow_program("mlflow")), "server", "--host=127.0.0.1", f"--port={port}"]
+    command += [f"--workers={workers}", f"--backend-store-uri={uri}", f"--artifacts-destination={folder}/art"]
     process = GuardedProcess(command, folder=folder, ready=lambda: _answers(url))
     process.start()
     try:
