@@ -9,6 +9,9 @@
                           └─ run_models                        (MLmodel descriptions, of log-model)
     logged_models ── logged_model_params, logged_model_tags, logged_model_metrics   (carry experiment too)
     sessions                                                   (watermarks: exactly once)
+    users ─┬─ tokens, memberships ── groups
+           └─ grants ── experiments, registered_models         (of users and groups)
+    audit                                                      (append-only)
     registered_models ── registered_model_tags, registered_model_aliases, model_versions ── model_version_tags
 
 Names: `run` and `experiment` are internal bigint keys; `run_id` is the 32 hexadecimal digits clients see;
@@ -437,3 +440,85 @@ server_keys = sa.Table(
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
 """Secrets the migration makes, e.g. `page_token`, which signs page tokens."""
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("name", Text, nullable=False, unique=True),
+    # As argon2 writes it, with its parameters; NULL: signs in by token only.
+    sa.Column("password", Text, nullable=True),
+    sa.Column("admin", sa.Boolean, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    _int("creation_time"),
+    sqlite_autoincrement=True,
+)
+
+groups = sa.Table(
+    "groups",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("name", Text, nullable=False, unique=True),
+    _int("creation_time"),
+    sqlite_autoincrement=True,
+)
+
+memberships = sa.Table(
+    "memberships",
+    metadata,
+    sa.Column("user", BigInt, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("group", BigInt, sa.ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    sa.Column("user", BigInt, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", Text, nullable=False),
+    # SHA-256 of the secret, which has 256 random bits of its own.
+    sa.Column("hash", sa.LargeBinary, nullable=False, unique=True),
+    _int("creation_time"),
+    _int("expiry_time", nullable=True),
+    sa.Index("tokens_by_user", "user"),
+    sqlite_autoincrement=True,
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    # One of the first two and one of the other two is set.
+    sa.Column("user", BigInt, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("group", BigInt, sa.ForeignKey("groups.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("experiment", BigInt, sa.ForeignKey("experiments.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("model", BigInt, sa.ForeignKey("registered_models.id", ondelete="CASCADE"), nullable=True),
+    # Role of the contract.
+    sa.Column("role", sa.SmallInteger, nullable=False),
+    sa.CheckConstraint('("user" IS NULL) <> ("group" IS NULL)', name="grants_of_one"),
+    sa.CheckConstraint("(experiment IS NULL) <> (model IS NULL)", name="grants_on_one"),
+    sa.Index("grants_of_user_on_experiment", "user", "experiment", unique=True),
+    sa.Index("grants_of_group_on_experiment", "group", "experiment", unique=True),
+    sa.Index("grants_of_user_on_model", "user", "model", unique=True),
+    sa.Index("grants_of_group_on_model", "group", "model", unique=True),
+    sa.Index("grants_by_experiment", "experiment"),
+    sa.Index("grants_by_model", "model"),
+    sqlite_autoincrement=True,
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", BigInt, sa.Identity(), primary_key=True, autoincrement=True),
+    _int("time"),
+    # Texts, so that entries outlive what they name.
+    sa.Column("user", Text, nullable=False),
+    _int("token", nullable=True),
+    sa.Column("source", Text, nullable=False),
+    sa.Column("method", Text, nullable=False),
+    sa.Column("resource", Text, nullable=False),
+    sa.Column("outcome", Text, nullable=False),
+    sa.Index("audit_by_user", "user", "id"),
+    sqlite_autoincrement=True,
+)
+"""Who changed what; triggers refuse changes of it."""
