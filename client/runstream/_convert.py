@@ -158,7 +158,7 @@ def metric_series(parts: Sequence[metrics_pb2.MetricSeries]) -> types.MetricSeri
     import numpy as np
 
     def column(name: str, kind: Any) -> Any:
-        return np.concatenate([np.fromiter(getattr(part, name), kind) for part in parts])
+        return np.concatenate([np.array(getattr(part, name), kind) for part in parts])
 
     return types.MetricSeries(
         run_id=parts[0].run_id,

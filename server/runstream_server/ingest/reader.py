@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2
 from runstream_server.ingest.etag import tag_of
+from runstream_server.ingest.packed import fill_items
 from runstream_server.ingest.page import Mark, Page, read_page
 from runstream_server.ingest.pieces import Range
 from runstream_server.ingest.scan import Scan
@@ -44,10 +45,15 @@ class MetricReader:
         position = self._pager.decode(query, page_token)
         page = self._db.read(_history, run_id, key, mark_of(position) if position else None, limit)
         response = metrics_pb2.GetMetricHistoryResponse()
-        columns = (page.step.tolist(), page.timestamp.tolist(), page.value.tolist())
-        response.metrics.extend(
-            metrics_pb2.Metric(key=key, value=value, timestamp=timestamp, step=step)
-            for step, timestamp, value in zip(*columns, strict=True)
+        fill_items(
+            response,
+            "metrics",
+            [
+                ("key", key.encode()),
+                ("value", page.value),
+                ("timestamp", page.timestamp),
+                ("step", page.step),
+            ],
         )
         if page.mark:
             response.next_page_token = self._pager.encode(query, position_of(page.mark))

@@ -18,6 +18,7 @@ from runstream_server.errors import InvalidArgument
 from runstream_server.ingest.buckets import Buckets
 from runstream_server.ingest.curves import read_buckets
 from runstream_server.ingest.overviews import Axis
+from runstream_server.ingest.packed import fill
 from runstream_server.ingest.page import Mark, Page, read_page
 from runstream_server.ingest.pieces import Range, count_points
 from runstream_server.ingest.rows import Rows
@@ -129,9 +130,7 @@ def position_of(mark: Mark) -> list[str | int | float | None]:
 
 def _points(run_id: str, key: str, page: Page, total: int) -> metrics_pb2.MetricSeries:
     series = metrics_pb2.MetricSeries(run_id=run_id, key=key, total_points=total)
-    series.step.extend(page.step.tolist())
-    series.timestamp.extend(page.timestamp.tolist())
-    series.value.extend(page.value.tolist())
+    fill(series, step=page.step, timestamp=page.timestamp, value=page.value)
     return series
 
 
@@ -234,7 +233,7 @@ class _Curves:
         series = metrics_pb2.MetricSeries(run_id=self._run.run_id, key=key, bucket_width=buckets.width)
         _fill(series, rows, self._query.axis)
         if self._query.axis == "timestamp":
-            series.x.extend((rows.min_step - self._start).tolist())
+            fill(series, x=(rows.min_step - self._start).astype(np.float64))
         series.total_points = points + int(rows.count.sum())
         before = series.total_points - int(rows.count[-1])
         position = [
@@ -261,7 +260,7 @@ class _Curves:
             return None
         series = metrics_pb2.MetricSeries(run_id=self._run.run_id, key=key, bucket_width=buckets.width)
         _fill(series, rows.pick(mine), "step")
-        series.x.extend(places.last[theirs].tolist())
+        fill(series, x=places.last[theirs])
         series.total_points = int(rows.count.sum())
         series.reset = (self._run.run_id, key) in self._query.since
         return series
@@ -282,20 +281,21 @@ def _from(range_: Range, axis: Axis, first: int) -> Range:
 
 def _fill(series: metrics_pb2.MetricSeries, rows: Rows, axis: Axis) -> None:
     by_step = axis == "step"
-    series.step.extend((rows.min_step if by_step else rows.last_timestamp).tolist())
-    series.timestamp.extend((rows.last_timestamp if by_step else rows.max_step).tolist())
-    series.value.extend(rows.last.tolist())
-    series.count.extend(rows.count.tolist())
-    series.nan_count.extend(rows.nan_count.tolist())
-    series.mean.extend(rows.mean.tolist())
     valid = rows.valid
-    low, high = _or_nan(rows, rows.min), _or_nan(rows, rows.max)
-    series.min.extend(low.tolist())
-    series.max.extend(high.tolist())
-    if rows.nan_count.any():
-        series.nan_rows.extend(np.flatnonzero(rows.nan_count).tolist())
-    series.positive_infinity_rows.extend(np.flatnonzero(valid & np.isposinf(rows.max)).tolist())
-    series.negative_infinity_rows.extend(np.flatnonzero(valid & np.isneginf(rows.min)).tolist())
+    fill(
+        series,
+        step=rows.min_step if by_step else rows.last_timestamp,
+        timestamp=rows.last_timestamp if by_step else rows.max_step,
+        value=rows.last,
+        count=rows.count,
+        nan_count=rows.nan_count,
+        mean=rows.mean,
+        min=_or_nan(rows, rows.min),
+        max=_or_nan(rows, rows.max),
+        nan_rows=np.flatnonzero(rows.nan_count),
+        positive_infinity_rows=np.flatnonzero(valid & np.isposinf(rows.max)),
+        negative_infinity_rows=np.flatnonzero(valid & np.isneginf(rows.min)),
+    )
 
 
 def _or_nan(rows: Rows, column: Floats) -> Floats:
