@@ -1,0 +1,113 @@
+"""Many runs at once: 500 runs of 20 series over 50 streams, one point of each series a batch.
+
+Every session has two batches under way: it sends the next one when the one before the last is acknowledged.
+A batch of a stream with one session holds its ten runs; where each run is a process of its own, it is a session
+and a batch of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+import uvloop
+
+from bench._stack import STREAM, Sender, Stack, stack
+from bench.figures import Figure
+from runstream.v1 import metrics_pb2
+
+STREAMS, RUNS, SERIES = 50, 10, 20
+WINDOW = 2
+"""Batches of a session under way."""
+
+
+def measure(smoke: bool) -> dict[str, Figure]:
+    """Return points/s and the time to the acknowledgement, for both kinds of sender."""
+    rounds = 5 if smoke else 150
+    figures: dict[str, Figure] = {}
+    with stack() as running:
+        for name, sessions in (("one session a stream", 1), ("one session a run", RUNS)):
+            figures |= shape(running, name, sessions, rounds // (1 if sessions == 1 else 3) or 2)
+    return figures
+
+
+def shape(running: Stack, name: str, sessions: int, rounds: int) -> dict[str, Figure]:
+    """Measure one kind of sender: `sessions` of a stream share its runs."""
+    values = np.random.default_rng(0)
+    senders = [[Sender(RUNS // sessions, SERIES) for _ in range(sessions)] for _ in range(STREAMS)]
+    plans = [
+        [Plan(sender, [sender.batch(1, values) for _ in range(rounds)]) for sender in group]
+        for group in senders
+    ]
+    before, usage = running.stored(), running.usage()
+    seconds, taken = uvloop.run(_drive(running.server.grpc, plans))
+    points = STREAMS * RUNS * SERIES * rounds
+    note = f"{points:,} points; {usage()}, opening included"
+    assert running.stored() - before == points
+    milliseconds = np.array(taken) * 1e3
+    goals = {"at_least": 150_000.0}, {"at_most": 250.0}
+    return {
+        f"{name}, points": Figure(points / seconds, "points/s", note, **goals[0]),
+        f"{name}, p50": Figure(float(np.percentile(milliseconds, 50)), "ms"),
+        f"{name}, p99": Figure(float(np.percentile(milliseconds, 99)), "ms", **goals[1]),
+    }
+
+
+class Plan:
+    """The frames of one session, and when each batch went out."""
+
+    def __init__(self, sender: Sender, batches: Sequence[bytes]) -> None:
+        self.sender = sender
+        self.batches = batches
+        self.size = sender.sequence // len(batches)
+        """Sequences of each batch."""
+        self.sent: deque[float] = deque()
+        self.next = 0
+        self.acknowledged = 0
+
+
+async def _drive(address: str, plans: Sequence[Sequence[Plan]]) -> tuple[float, list[float]]:
+    """Open everything, then send; return the seconds and the time of each batch to its acknowledgement."""
+    taken: list[float] = []
+    opened = asyncio.Barrier(len(plans) + 1)
+    async with asyncio.TaskGroup() as tasks:
+        for group in plans:
+            tasks.create_task(_stream(address, group, opened, taken))
+        await opened.wait()
+        begin = time.perf_counter()
+    return time.perf_counter() - begin, taken
+
+
+async def _stream(address: str, plans: Sequence[Plan], opened: asyncio.Barrier, taken: list[float]) -> None:
+    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own, as a sender has
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        call = channel.stream_stream(STREAM)()
+        by_id = {plan.sender.session_id: plan for plan in plans}
+        for plan in plans:
+            await call.write(plan.sender.open())
+        for _ in plans:
+            await call.read()
+        await opened.wait()
+        for plan in plans:
+            await _send(call, plan)
+        left = len(plans)
+        while left:
+            answer = metrics_pb2.StreamMetricsResponse.FromString(await call.read())
+            plan = by_id[answer.ack.session_id]
+            now = time.perf_counter()
+            while plan.acknowledged < answer.ack.next_sequence:
+                plan.acknowledged += plan.size
+                taken.append(now - plan.sent.popleft())
+            left -= plan.acknowledged == plan.sender.sequence
+            await _send(call, plan)
+
+
+async def _send(call: grpc.aio.StreamStreamCall, plan: Plan) -> None:
+    while plan.next < len(plan.batches) and len(plan.sent) < WINDOW:
+        plan.sent.append(time.perf_counter())
+        await call.write(plan.batches[plan.next])
+        plan.next += 1
