@@ -23,12 +23,15 @@ from google.protobuf.message import Message
 
 from runstream_server import services
 from runstream_server.artifacts.store import Artifacts
-from runstream_server.backend import resolve_backend
+from runstream_server.access.gate import Gate
+from runstream_server.backend import StoreError, resolve_backend
 from runstream_server.config import Settings
 from runstream_server.context import Context
 from runstream_server.errors import Unsupported
 from runstream_server.gateway.app import HttpDoor
+from runstream_server.gateway.entry import Entry
 from runstream_server.gateway.files import FileDoor
+from runstream_server.gateway.guard import Guard
 from runstream_server.gateway.http import HttpServer, address, listen
 from runstream_server.gateway.rest import RestDoor
 from runstream_server.grpc_door import GrpcDoor
@@ -36,11 +39,13 @@ from runstream_server.ingest.compactor import Compactor
 from runstream_server.ingest.reader import MetricReader
 from runstream_server.ingest.writer import MetricWriter
 from runstream_server.interceptors import in_time, seen_by_caller
+from runstream_server.store.access import AccessStore
 from runstream_server.store.engine import Database
 from runstream_server.store.experiments import ExperimentStore
 from runstream_server.store.readiness import open_store
 from runstream_server.store.registry import RegistryStore
 from runstream_server.store.runs import RunStore
+from runstream_server.tls import HttpTls, files_of
 
 logger = logging.getLogger("runstream.server")
 
@@ -143,7 +148,8 @@ class Server:
         self.context.metrics.start()
         self._compactor = Compactor(self.context.db)
         self._compactor.start()
-        self._grpc = GrpcDoor(self.settings, offered)
+        gate = self.context.gate = await self._gate(services.all_methods(offered))
+        self._grpc = GrpcDoor(self.settings, offered, gate)
         if self._unix_socket:
             self.grpc_address = await self._grpc.start_unix(self._unix_socket)
             return
@@ -157,10 +163,27 @@ class Server:
             self.settings.static_prefix,
         )
         door = HttpDoor(self.settings, self, rest, FileDoor(self.context))
-        self._http = HttpServer(door, listener, self.settings.drain_timeout)
+        entry = Entry(door, gate, self.settings.static_prefix) if gate else door
+        files = files_of(self.settings)
+        self._http = HttpServer(
+            Guard(entry, self.settings),
+            listener,
+            self.settings.drain_timeout,
+            HttpTls(files) if files else None,
+        )
         self.context.grpc_port = await self._grpc.start_port(shared=self._shared)
         self.grpc_address = address(self.settings.host, self.context.grpc_port)
         await self._http.start()
+
+    async def _gate(self, methods: Mapping[str, MethodDescriptor]) -> Gate | None:
+        """Return what decides on calls, None where everybody may do everything. Raises: StoreError."""
+        if not self.settings.auth or self._unix_socket:
+            return None
+        if not await asyncio.to_thread(AccessStore(self.context.db).has_admin):
+            raise StoreError(
+                "nobody could administer this server: make a first user with `runstream db create-admin NAME`"
+            )
+        return Gate(self.context.db, self.context.call, self.settings, methods)
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain: accept nothing new, let calls finish in `grace` seconds, commit what is queued, close."""
@@ -193,8 +216,11 @@ class Server:
             raise Unsupported(f"this server has no method {method}")
         seconds = self.settings.call_timeout if seconds is None else seconds
         try:
-            call = self._calls[method](request, LocalCall(seconds, metadata or {}))
-            response: Message = await in_time(call, seconds, method)
+            call = self._calls[method]
+            local = LocalCall(seconds, metadata or {})
+            gate = self.context.gate
+            work = gate.run(method, request, lambda: call(request, local)) if gate else call(request, local)
+            response: Message = await in_time(work, seconds, method)
         except Exception as error:
             raise seen_by_caller(error, method) from error
         return response

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
+from runstream_server.gateway.sites import parse_allowed, parse_cors
+
 DEFAULT_FOLDER = "./runstream-data"
 MIB = 1 << 20
 MOST_SENT = 300_000
@@ -34,7 +36,7 @@ class Settings:
 
     host: str = _setting(
         "127.0.0.1",
-        "Address to listen on; others than loopback need insecure_no_auth until users are set up.",
+        "Address to listen on; others than loopback need auth, or insecure_no_auth.",
     )
     port: int = _setting(5000, "HTTP port; 0 takes a free one.")
     grpc_port: int = _setting(5001, "gRPC port; 0 takes a free one.")
@@ -69,6 +71,33 @@ class Settings:
     insecure_no_auth: bool = _setting(
         False, "Listen on a non-loopback address although everybody who reaches it may do everything."
     )
+    auth: bool = _setting(
+        False,
+        "Ask for credentials and let users do what was granted to them; `runstream db create-admin` makes the "
+        "first user.",
+    )
+    auth_failures: int = _setting(
+        10,
+        "Failures to sign in within a minute after which a source is refused for that user; five times as many "
+        "for all users of a source, ten times for all sources of a user.",
+    )
+    tls_cert_file: str | None = _setting(
+        None,
+        "PEM file with the certificate chain of both ports, which then speak TLS; read again when it changes.",
+    )
+    tls_key_file: str | None = _setting(
+        None, "PEM file with its private key; default: it is in tls_cert_file."
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "Names, comma-separated, by which the HTTP port is called besides localhost, IP addresses, `host` "
+        "and the machine's name: ml.example.com, ml.example.com:5000, *.example.com; * for any.",
+    )
+    cors_allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins, comma-separated, whose pages may call the HTTP port from a browser, e.g. "
+        "https://ui.example.com; others may not change anything.",
+    )
     max_message_bytes: int = _setting(32 * MIB, "Largest gRPC message.", unit="bytes")
     max_body_bytes: int = _setting(32 * MIB, "Largest HTTP body, artifacts excepted.", unit="bytes")
     max_batch_points: int = _setting(1_000_000, "Most points of one streamed batch.", unit="points")
@@ -99,6 +128,7 @@ class Settings:
     def __post_init__(self) -> None:
         self._check_ranges()
         self._check_binding()
+        self._check_sites()
         prefix = self.static_prefix
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise SettingError(f"static_prefix {prefix!r} must begin with / and not end with it")
@@ -116,7 +146,7 @@ class Settings:
                 raise SettingError(f"{name} {getattr(self, name)} is not a port; take 0 to 65535")
         if self.port == self.grpc_port and self.port:
             raise SettingError(f"port and grpc_port are both {self.port}; HTTP and gRPC need one each")
-        for name in ("workers", "pool_size", "threads"):
+        for name in ("workers", "pool_size", "threads", "auth_failures"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1")
         for name in ("max_message_bytes", "max_body_bytes", "queue_bytes"):
@@ -131,11 +161,21 @@ class Settings:
                 raise SettingError(f"{name} must be from 0 to 86400 seconds")
 
     def _check_binding(self) -> None:
-        if not is_loopback(self.host) and not self.insecure_no_auth:
+        if not is_loopback(self.host) and not (self.insecure_no_auth or self.auth):
             raise SettingError(
                 f"refusing to listen on {self.host}, which other machines can reach, without authentication; "
-                "pass --insecure-no-auth to do it all the same"
+                "pass --auth, or --insecure-no-auth to do it all the same"
             )
+        if self.tls_key_file and not self.tls_cert_file:
+            raise SettingError("tls_key_file needs tls_cert_file, the certificate it belongs to")
+
+    def _check_sites(self) -> None:
+        for name, parse in (("allowed_hosts", parse_allowed), ("cors_allowed_origins", parse_cors)):
+            try:
+                for entry in getattr(self, name):
+                    parse(entry)
+            except ValueError as error:
+                raise SettingError(f"{name}: {error}") from None
 
     @staticmethod
     def from_args(environ: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:

@@ -18,7 +18,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from runstream.v1 import artifacts_pb2
 from runstream_server import validation as v
@@ -28,7 +28,7 @@ from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.artifacts.store import Place
 from runstream_server.artifacts.transfer import Expected, download, upload
 from runstream_server.context import Context
-from runstream_server.errors import Internal, InvalidArgument, PermissionDenied, ServerError, Unavailable
+from runstream_server.errors import Internal, InvalidArgument, ServerError, Unavailable
 from runstream_server.gateway.media import attachment, media_type
 from runstream_server.gateway.rest import Answer, error_answer, refused
 
@@ -88,8 +88,12 @@ class FileDoor:
         if handle is None:
             return False
         started = Started(send)
+        exchange = _exchange(scope, receive, started)
         try:
-            await handle(_exchange(scope, receive, started))
+            if self._context.gate is None:
+                await handle(exchange)
+            else:
+                await self._allowed(self._context.gate, exchange, handle)
         except RangeRefused as error:
             answer = refused(416, "INVALID_PARAMETER_VALUE", "the range begins past the end of the file")
             answer.headers["Content-Range"] = f"bytes */{error.size}"
@@ -167,7 +171,6 @@ class FileDoor:
         await send_answer(exchange.send, Answer(200, b"", {}))
 
     async def _post_small(self, exchange: Exchange) -> None:
-        check_same_site(exchange.headers)
         run_id = v.check_run_id(exchange.query.get("run_uuid", ""), "run_uuid")
         path = ArtifactPath.parse(v.require(exchange.query.get("path", ""), "path"))
         size = _length(exchange)
@@ -252,15 +255,6 @@ def parse_range(header: str, size: int) -> tuple[int, int | None]:
     if start >= size or start > end:
         raise RangeRefused(size)
     return start, end - start + 1
-
-
-def check_same_site(headers: Mapping[str, str]) -> None:
-    """Raise PermissionDenied for what a page of another site makes a browser send without asking us."""
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
-    if site not in ("same-origin", "none") or (
-        origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-    ):
-        raise PermissionDenied("pages of other sites may not upload artifacts")
 
 
 def _exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:

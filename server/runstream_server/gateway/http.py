@@ -12,6 +12,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runstream_server.backend import StoreError
+from runstream_server.gateway.guard import ABSOLUTE_FORM
+from runstream_server.gateway.writing import dump
+from runstream_server.tls import HttpTls
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time-out of common load balancers, so that they close first."""
@@ -24,8 +27,11 @@ MAX_HEAD_BYTES = 128 * 1024
 class HttpServer:
     """An ASGI application on a listening socket."""
 
-    def __init__(self, app: Any, listener: socket.socket, drain_seconds: float) -> None:
+    def __init__(
+        self, app: Any, listener: socket.socket, drain_seconds: float, tls: HttpTls | None = None
+    ) -> None:
         self._listener = listener
+        self._tls = tls
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -40,15 +46,23 @@ class HttpServer:
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
             )
         )
+        if tls:
+            self._server.config.load()
+            self._server.config.ssl = tls.context
         self._task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serve; returns at once, connections wait in the listener's queue."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        if self._tls:
+            self._watcher = asyncio.create_task(self._tls.watch())
 
     async def stop(self) -> None:
         """Stop accepting, let requests finish within the drain time, close."""
         self._server.should_exit = True
+        if self._watcher:
+            self._watcher.cancel()
         if self._task:
             await self._task
         self._listener.close()
@@ -78,7 +92,17 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        if not self.url.startswith(b"/"):
+            # `GET http://HOST/…` or `OPTIONS *`: uvicorn would forget which host was asked for.
+            self.scope.setdefault("state", {})[ABSOLUTE_FORM] = True
+            self.url = b"/"
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        body = dump({"error_code": "BAD_REQUEST", "message": "This is no HTTP request."})
+        head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        self.transport.write(head % len(body) + b"Connection: close\r\n\r\n" + body)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()

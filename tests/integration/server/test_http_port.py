@@ -123,7 +123,7 @@ def test_what_is_no_unary_method_is_not_there(ask, path) -> None:
 def test_a_declared_body_above_the_limit_is_refused_before_it_is_read(server) -> None:
     url = urlsplit(server.http)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
-        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/proto\r\n"
+        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\n"
         connection.sendall(f"{head}Content-Length: 1000000000\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -131,7 +131,7 @@ def test_a_declared_body_above_the_limit_is_refused_before_it_is_read(server) ->
 def test_an_endless_body_is_cut_off_at_the_limit(server) -> None:
     url = urlsplit(server.http)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
-        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/proto\r\n"
+        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\n"
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         for _ in range(3):
             connection.sendall(b"c350\r\n" + b"x" * 50_000 + b"\r\n")
@@ -142,7 +142,7 @@ def test_a_body_that_stops_coming_does_not_hold_the_connection(server, monkeypat
     monkeypatch.setattr(gateway, "BODY_SECONDS", 0.05)
     url = urlsplit(server.http)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
-        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
+        head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
