@@ -9,12 +9,13 @@ import grpc.aio
 from runstream.v1 import runs_pb2, runs_pb2_grpc
 from runstream_server import validation as v
 from runstream_server.context import Context
+from runstream_server.services.run_history import RunHistory
 from runstream_server.store.inputs import check_inputs
 
 _Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class RunService(runs_pb2_grpc.RunServiceServicer):
+class RunService(RunHistory, runs_pb2_grpc.RunServiceServicer):
     """Runs, over a Context; every method raises ServerError for the doors to translate."""
 
     def __init__(self, context: Context) -> None:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ConsoleStream:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsoleStreamEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsoleStream.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSOLE_STREAM_UNSPECIFIED: _ConsoleStream.ValueType  # 0
+    """Not said."""
+    CONSOLE_STREAM_STDOUT: _ConsoleStream.ValueType  # 1
+    """Standard output."""
+    CONSOLE_STREAM_STDERR: _ConsoleStream.ValueType  # 2
+    """Standard error."""
+
+class ConsoleStream(_ConsoleStream, metaclass=_ConsoleStreamEnumTypeWrapper):
+    """An output stream of a process."""
+
+CONSOLE_STREAM_UNSPECIFIED: ConsoleStream.ValueType  # 0
+"""Not said."""
+CONSOLE_STREAM_STDOUT: ConsoleStream.ValueType  # 1
+"""Standard output."""
+CONSOLE_STREAM_STDERR: ConsoleStream.ValueType  # 2
+"""Standard error."""
+Global___ConsoleStream: _TypeAlias = ConsoleStream  # noqa: Y015
 
 @_typing.final
 class Metric(_message.Message):
@@ -306,16 +331,25 @@ class OpenSession(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
+    LOCAL_RANK_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Required. UUID of the session: one incarnation of one process."""
     next_sequence: _builtins.int
     """Required. First sequence the client still has to deliver."""
     host: _builtins.str
-    """Optional. Host name, kept as provenance."""
+    """Optional. Host name. This and the next ones are kept as provenance, per run and source; see ListRunSources."""
     rank: _builtins.int
-    """Optional. Rank of the process in a distributed job, kept as provenance."""
+    """Optional. Rank of the process in a distributed job."""
     client_version: _builtins.str
     """Optional. Version of the client's distribution."""
+    local_rank: _builtins.int
+    """Optional. Rank of the process on its host."""
+    pid: _builtins.int
+    """Optional. Process id on its host."""
+    user: _builtins.str
+    """Optional. Login name of the process."""
     @_builtins.property
     def dictionary(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesEntry]:
         """Entries needed to read batches from next_sequence on."""
@@ -334,13 +368,21 @@ class OpenSession(_message.Message):
         host: _builtins.str = ...,
         rank: _builtins.int | None = ...,
         client_version: _builtins.str = ...,
+        local_rank: _builtins.int | None = ...,
+        pid: _builtins.int = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "rank", b"rank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "local_rank", b"local_rank", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "client_version", b"client_version", "dictionary", b"dictionary", "host", b"host", "next_sequence", b"next_sequence", "rank", b"rank", "runs", b"runs", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "client_version", b"client_version", "dictionary", b"dictionary", "host", b"host", "local_rank", b"local_rank", "next_sequence", b"next_sequence", "pid", b"pid", "rank", b"rank", "runs", b"runs", "session_id", b"session_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__local_rank: _TypeAlias = _typing.Literal["local_rank"]  # noqa: Y015
+    _WhichOneofArgType__local_rank: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank"]  # noqa: Y015
     _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
     _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__local_rank) -> _WhichOneofReturnType__local_rank | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
 
 Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
@@ -409,6 +451,7 @@ class RunDeclaration(_message.Message):
     RUN_NAME_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Required. 32 hexadecimal digits."""
     create: _builtins.bool
@@ -423,6 +466,10 @@ class RunDeclaration(_message.Message):
     """Name; generated by the client."""
     user_id: _builtins.str
     """User as the client says."""
+    owner: _builtins.bool
+    """True: this session's process started the run and ends it. The run is lost when that session vanishes and no
+    other one of the run lives.
+    """
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Tags to set at creation."""
@@ -438,10 +485,11 @@ class RunDeclaration(_message.Message):
         run_name: _builtins.str | None = ...,
         user_id: _builtins.str | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_experiment_name", b"_experiment_name", "_run_name", b"_run_name", "_start_time", b"_start_time", "_user_id", b"_user_id", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "run_name", b"run_name", "start_time", b"start_time", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_experiment_name", b"_experiment_name", "_run_name", b"_run_name", "_start_time", b"_start_time", "_user_id", b"_user_id", "create", b"create", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "run_id", b"run_id", "run_name", b"run_name", "start_time", b"start_time", "tags", b"tags", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_experiment_name", b"_experiment_name", "_run_name", b"_run_name", "_start_time", b"_start_time", "_user_id", b"_user_id", "create", b"create", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "owner", b"owner", "run_id", b"run_id", "run_name", b"run_name", "start_time", b"start_time", "tags", b"tags", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__experiment_id: _TypeAlias = _typing.Literal["experiment_id"]  # noqa: Y015
     _WhichOneofArgType__experiment_id: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id"]  # noqa: Y015
@@ -474,7 +522,8 @@ class MetricBatch(_message.Message):
       ├── dictionary, declarations   new since the last batch or Open
       └── runs
           ├── series, step, timestamp, value   four parallel columns
-          └── events                            params, tags, status in order
+          ├── events                            params, tags, status in order
+          └── console                           what the process printed
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -525,7 +574,7 @@ Global___MetricBatch: _TypeAlias = MetricBatch  # noqa: Y015
 
 @_typing.final
 class RunBatch(_message.Message):
-    """What a batch holds for one run. Order of effect: points, then events."""
+    """What a batch holds for one run. Order of effect: points, then events, then console."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -535,6 +584,7 @@ class RunBatch(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CONSOLE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Required. Run id."""
     @_builtins.property
@@ -557,6 +607,10 @@ class RunBatch(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEvent]:
         """Params, tags and status changes, in order."""
 
+    @_builtins.property
+    def console(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsoleChunk]:
+        """Console output, in order; appended under the same watermark, so exactly once."""
+
     def __init__(
         self,
         *,
@@ -566,14 +620,45 @@ class RunBatch(_message.Message):
         timestamp: _abc.Iterable[_builtins.int] | None = ...,
         value: _abc.Iterable[_builtins.float] | None = ...,
         events: _abc.Iterable[Global___RunEvent] | None = ...,
+        console: _abc.Iterable[Global___ConsoleChunk] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "run_id", b"run_id", "series", b"series", "step", b"step", "timestamp", b"timestamp", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["console", b"console", "events", b"events", "run_id", b"run_id", "series", b"series", "step", b"step", "timestamp", b"timestamp", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunBatch: _TypeAlias = RunBatch  # noqa: Y015
+
+@_typing.final
+class ConsoleChunk(_message.Message):
+    """A piece of a process's console output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    timestamp: _builtins.int
+    """Unix milliseconds UTC of when it was written."""
+    stream: Global___ConsoleStream.ValueType
+    """Where it was written to."""
+    text: _builtins.str
+    """What was written: whole characters, not necessarily whole lines. At most 1,048,576 bytes."""
+    def __init__(
+        self,
+        *,
+        timestamp: _builtins.int = ...,
+        stream: Global___ConsoleStream.ValueType = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stream", b"stream", "text", b"text", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsoleChunk: _TypeAlias = ConsoleChunk  # noqa: Y015
 
 @_typing.final
 class RunEvent(_message.Message):
@@ -807,7 +892,7 @@ Global___SessionAck: _TypeAlias = SessionAck  # noqa: Y015
 class RefusedUnit(_message.Message):
     """A unit of a committed batch that was refused. It is not retried; the client keeps it.
 
-    The unit is one run's points of a batch, or one param, tag or status. Two
+    The unit is one run's points of a batch, its console output, or one param, tag or status. Two
     fields mean something else:
 
       session_id     reason SESSION_EXPIRED: the session is unknown and did not
@@ -831,7 +916,7 @@ class RefusedUnit(_message.Message):
     run_id: _builtins.str
     """Run id."""
     field: _builtins.str
-    """Field that was refused, e.g. `metrics`, `params.lr`, `tags.note`."""
+    """Field that was refused, e.g. `metrics`, `params.lr`, `tags.note`, `console`."""
     reason: _builtins.str
     """MLflow error code, e.g. INVALID_PARAMETER_VALUE."""
     message: _builtins.str
@@ -949,6 +1034,7 @@ class GetMetricHistoryRequest(_message.Message):
     METRIC_KEY_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Required. Run id."""
     run_uuid: _builtins.str
@@ -959,6 +1045,8 @@ class GetMetricHistoryRequest(_message.Message):
     """Optional. Token of an earlier response to the same query."""
     max_results: _builtins.int
     """Optional. At most this many."""
+    source: _builtins.int
+    """Optional. Only the points of this source, see ListRunSources."""
     def __init__(
         self,
         *,
@@ -967,10 +1055,11 @@ class GetMetricHistoryRequest(_message.Message):
         metric_key: _builtins.str | None = ...,
         page_token: _builtins.str | None = ...,
         max_results: _builtins.int | None = ...,
+        source: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "_page_token", b"_page_token", "_run_id", b"_run_id", "_run_uuid", b"_run_uuid", "max_results", b"max_results", "metric_key", b"metric_key", "page_token", b"page_token", "run_id", b"run_id", "run_uuid", b"run_uuid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "_page_token", b"_page_token", "_run_id", b"_run_id", "_run_uuid", b"_run_uuid", "_source", b"_source", "max_results", b"max_results", "metric_key", b"metric_key", "page_token", b"page_token", "run_id", b"run_id", "run_uuid", b"run_uuid", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "_page_token", b"_page_token", "_run_id", b"_run_id", "_run_uuid", b"_run_uuid", "max_results", b"max_results", "metric_key", b"metric_key", "page_token", b"page_token", "run_id", b"run_id", "run_uuid", b"run_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "_metric_key", b"_metric_key", "_page_token", b"_page_token", "_run_id", b"_run_id", "_run_uuid", b"_run_uuid", "_source", b"_source", "max_results", b"max_results", "metric_key", b"metric_key", "page_token", b"page_token", "run_id", b"run_id", "run_uuid", b"run_uuid", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -982,6 +1071,8 @@ class GetMetricHistoryRequest(_message.Message):
     _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
     _WhichOneofReturnType__run_uuid: _TypeAlias = _typing.Literal["run_uuid"]  # noqa: Y015
     _WhichOneofArgType__run_uuid: _TypeAlias = _typing.Literal["_run_uuid", b"_run_uuid"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
     @_typing.overload
@@ -992,6 +1083,8 @@ class GetMetricHistoryRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_uuid) -> _WhichOneofReturnType__run_uuid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___GetMetricHistoryRequest: _TypeAlias = GetMetricHistoryRequest  # noqa: Y015
 

@@ -21,6 +21,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Liveness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LivenessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Liveness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIVENESS_UNSPECIFIED: _Liveness.ValueType  # 0
+    """Not known: no session started the run, or it has ended by itself."""
+    LIVENESS_LIVE: _Liveness.ValueType  # 1
+    """A session was heard of in the last minute."""
+    LIVENESS_STALE: _Liveness.ValueType  # 2
+    """No session was heard of for a minute: the run may still come back by itself."""
+    LIVENESS_LOST: _Liveness.ValueType  # 3
+    """Nobody was heard of for `lost_after` seconds: the server ended the run FAILED, and takes it back to RUNNING
+    when a session returns.
+    """
+    LIVENESS_CLOSED: _Liveness.ValueType  # 4
+    """The session delivered everything and said so."""
+
+class Liveness(_Liveness, metaclass=_LivenessEnumTypeWrapper):
+    """Whether anybody has heard of a run lately, by the database's clock."""
+
+LIVENESS_UNSPECIFIED: Liveness.ValueType  # 0
+"""Not known: no session started the run, or it has ended by itself."""
+LIVENESS_LIVE: Liveness.ValueType  # 1
+"""A session was heard of in the last minute."""
+LIVENESS_STALE: Liveness.ValueType  # 2
+"""No session was heard of for a minute: the run may still come back by itself."""
+LIVENESS_LOST: Liveness.ValueType  # 3
+"""Nobody was heard of for `lost_after` seconds: the server ended the run FAILED, and takes it back to RUNNING
+when a session returns.
+"""
+LIVENESS_CLOSED: Liveness.ValueType  # 4
+"""The session delivered everything and said so."""
+Global___Liveness: _TypeAlias = Liveness  # noqa: Y015
+
 class _RunStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -130,6 +166,7 @@ class RunInfo(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     ARTIFACT_URI_FIELD_NUMBER: _builtins.int
     LIFECYCLE_STAGE_FIELD_NUMBER: _builtins.int
+    LIVENESS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Output only. 32 hexadecimal digits."""
     run_uuid: _builtins.str
@@ -150,6 +187,10 @@ class RunInfo(_message.Message):
     """Output only. Root of its artifacts."""
     lifecycle_stage: _builtins.str
     """Output only. `active` or `deleted`."""
+    liveness: Global___Liveness.ValueType
+    """Output only. STALE for a RUNNING run that no session was heard of for a minute, LOST for one that the
+    server ended for that; absent otherwise, also for runs that no session started.
+    """
     def __init__(
         self,
         *,
@@ -163,10 +204,11 @@ class RunInfo(_message.Message):
         end_time: _builtins.int | None = ...,
         artifact_uri: _builtins.str | None = ...,
         lifecycle_stage: _builtins.str | None = ...,
+        liveness: Global___Liveness.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_artifact_uri", b"_artifact_uri", "_end_time", b"_end_time", "_experiment_id", b"_experiment_id", "_lifecycle_stage", b"_lifecycle_stage", "_run_id", b"_run_id", "_run_name", b"_run_name", "_run_uuid", b"_run_uuid", "_start_time", b"_start_time", "_status", b"_status", "_user_id", b"_user_id", "artifact_uri", b"artifact_uri", "end_time", b"end_time", "experiment_id", b"experiment_id", "lifecycle_stage", b"lifecycle_stage", "run_id", b"run_id", "run_name", b"run_name", "run_uuid", b"run_uuid", "start_time", b"start_time", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_artifact_uri", b"_artifact_uri", "_end_time", b"_end_time", "_experiment_id", b"_experiment_id", "_lifecycle_stage", b"_lifecycle_stage", "_liveness", b"_liveness", "_run_id", b"_run_id", "_run_name", b"_run_name", "_run_uuid", b"_run_uuid", "_start_time", b"_start_time", "_status", b"_status", "_user_id", b"_user_id", "artifact_uri", b"artifact_uri", "end_time", b"end_time", "experiment_id", b"experiment_id", "lifecycle_stage", b"lifecycle_stage", "liveness", b"liveness", "run_id", b"run_id", "run_name", b"run_name", "run_uuid", b"run_uuid", "start_time", b"start_time", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_artifact_uri", b"_artifact_uri", "_end_time", b"_end_time", "_experiment_id", b"_experiment_id", "_lifecycle_stage", b"_lifecycle_stage", "_run_id", b"_run_id", "_run_name", b"_run_name", "_run_uuid", b"_run_uuid", "_start_time", b"_start_time", "_status", b"_status", "_user_id", b"_user_id", "artifact_uri", b"artifact_uri", "end_time", b"end_time", "experiment_id", b"experiment_id", "lifecycle_stage", b"lifecycle_stage", "run_id", b"run_id", "run_name", b"run_name", "run_uuid", b"run_uuid", "start_time", b"start_time", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_artifact_uri", b"_artifact_uri", "_end_time", b"_end_time", "_experiment_id", b"_experiment_id", "_lifecycle_stage", b"_lifecycle_stage", "_liveness", b"_liveness", "_run_id", b"_run_id", "_run_name", b"_run_name", "_run_uuid", b"_run_uuid", "_start_time", b"_start_time", "_status", b"_status", "_user_id", b"_user_id", "artifact_uri", b"artifact_uri", "end_time", b"end_time", "experiment_id", b"experiment_id", "lifecycle_stage", b"lifecycle_stage", "liveness", b"liveness", "run_id", b"run_id", "run_name", b"run_name", "run_uuid", b"run_uuid", "start_time", b"start_time", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__artifact_uri: _TypeAlias = _typing.Literal["artifact_uri"]  # noqa: Y015
     _WhichOneofArgType__artifact_uri: _TypeAlias = _typing.Literal["_artifact_uri", b"_artifact_uri"]  # noqa: Y015
@@ -176,6 +218,8 @@ class RunInfo(_message.Message):
     _WhichOneofArgType__experiment_id: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id"]  # noqa: Y015
     _WhichOneofReturnType__lifecycle_stage: _TypeAlias = _typing.Literal["lifecycle_stage"]  # noqa: Y015
     _WhichOneofArgType__lifecycle_stage: _TypeAlias = _typing.Literal["_lifecycle_stage", b"_lifecycle_stage"]  # noqa: Y015
+    _WhichOneofReturnType__liveness: _TypeAlias = _typing.Literal["liveness"]  # noqa: Y015
+    _WhichOneofArgType__liveness: _TypeAlias = _typing.Literal["_liveness", b"_liveness"]  # noqa: Y015
     _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
     _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
     _WhichOneofReturnType__run_name: _TypeAlias = _typing.Literal["run_name"]  # noqa: Y015
@@ -196,6 +240,8 @@ class RunInfo(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__experiment_id) -> _WhichOneofReturnType__experiment_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lifecycle_stage) -> _WhichOneofReturnType__lifecycle_stage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__liveness) -> _WhichOneofReturnType__liveness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
     @_typing.overload
@@ -1259,3 +1305,443 @@ class LogInputsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogInputsResponse: _TypeAlias = LogInputsResponse  # noqa: Y015
+
+@_typing.final
+class RewindRunRequest(_message.Message):
+    """Request of RewindRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id."""
+    step: _builtins.int
+    """Required. Last step that stays visible."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+        step: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "_step", b"_step", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "_step", b"_step", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
+    _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+
+Global___RewindRunRequest: _TypeAlias = RewindRunRequest  # noqa: Y015
+
+@_typing.final
+class RewindRunResponse(_message.Message):
+    """Response of RewindRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HIDDEN_POINTS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    hidden_points: _builtins.int
+    """Points that were visible and are hidden now."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run as it is now."""
+
+    def __init__(
+        self,
+        *,
+        hidden_points: _builtins.int = ...,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden_points", b"hidden_points", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewindRunResponse: _TypeAlias = RewindRunResponse  # noqa: Y015
+
+@_typing.final
+class UnrewindRunRequest(_message.Message):
+    """Request of UnrewindRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
+
+Global___UnrewindRunRequest: _TypeAlias = UnrewindRunRequest  # noqa: Y015
+
+@_typing.final
+class UnrewindRunResponse(_message.Message):
+    """Response of UnrewindRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """The step that the undone rewind went to."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run as it is now."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnrewindRunResponse: _TypeAlias = UnrewindRunResponse  # noqa: Y015
+
+@_typing.final
+class ForkRunRequest(_message.Message):
+    """Request of ForkRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    NEW_RUN_ID_FIELD_NUMBER: _builtins.int
+    RUN_NAME_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id of the parent."""
+    step: _builtins.int
+    """Optional. Last step to copy; absent: all of them."""
+    new_run_id: _builtins.str
+    """Optional. 32 hexadecimal digits chosen by the client; makes the call idempotent."""
+    run_name: _builtins.str
+    """Optional. Name of the child; generated when empty."""
+    experiment_id: _builtins.str
+    """Optional. Experiment of the child; default the parent's."""
+    user_id: _builtins.str
+    """Optional. User as the client says."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+        step: _builtins.int | None = ...,
+        new_run_id: _builtins.str | None = ...,
+        run_name: _builtins.str | None = ...,
+        experiment_id: _builtins.str | None = ...,
+        user_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_new_run_id", b"_new_run_id", "_run_id", b"_run_id", "_run_name", b"_run_name", "_step", b"_step", "_user_id", b"_user_id", "experiment_id", b"experiment_id", "new_run_id", b"new_run_id", "run_id", b"run_id", "run_name", b"run_name", "step", b"step", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id", "_new_run_id", b"_new_run_id", "_run_id", b"_run_id", "_run_name", b"_run_name", "_step", b"_step", "_user_id", b"_user_id", "experiment_id", b"experiment_id", "new_run_id", b"new_run_id", "run_id", b"run_id", "run_name", b"run_name", "step", b"step", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__experiment_id: _TypeAlias = _typing.Literal["experiment_id"]  # noqa: Y015
+    _WhichOneofArgType__experiment_id: _TypeAlias = _typing.Literal["_experiment_id", b"_experiment_id"]  # noqa: Y015
+    _WhichOneofReturnType__new_run_id: _TypeAlias = _typing.Literal["new_run_id"]  # noqa: Y015
+    _WhichOneofArgType__new_run_id: _TypeAlias = _typing.Literal["_new_run_id", b"_new_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__run_name: _TypeAlias = _typing.Literal["run_name"]  # noqa: Y015
+    _WhichOneofArgType__run_name: _TypeAlias = _typing.Literal["_run_name", b"_run_name"]  # noqa: Y015
+    _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
+    _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__experiment_id) -> _WhichOneofReturnType__experiment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_run_id) -> _WhichOneofReturnType__new_run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_name) -> _WhichOneofReturnType__run_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+Global___ForkRunRequest: _TypeAlias = ForkRunRequest  # noqa: Y015
+
+@_typing.final
+class ForkRunResponse(_message.Message):
+    """Response of ForkRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    """Points copied."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The child."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkRunResponse: _TypeAlias = ForkRunResponse  # noqa: Y015
+
+@_typing.final
+class ListRunSourcesRequest(_message.Message):
+    """Request of ListRunSources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
+
+Global___ListRunSourcesRequest: _TypeAlias = ListRunSourcesRequest  # noqa: Y015
+
+@_typing.final
+class ListRunSourcesResponse(_message.Message):
+    """Response of ListRunSources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    LIVENESS_FIELD_NUMBER: _builtins.int
+    liveness: Global___Liveness.ValueType
+    """Of the run as a whole."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceInfo]:
+        """Sources in order of number."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___SourceInfo] | None = ...,
+        liveness: Global___Liveness.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunSourcesResponse: _TypeAlias = ListRunSourcesResponse  # noqa: Y015
+
+@_typing.final
+class SourceInfo(_message.Message):
+    """A writer of a run, and what is known of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    LOCAL_RANK_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    LIVENESS_FIELD_NUMBER: _builtins.int
+    source: _builtins.int
+    """Number, per run; 0 is REST and unary calls."""
+    host: _builtins.str
+    """Host name."""
+    rank: _builtins.int
+    """Rank of the process in a distributed job."""
+    local_rank: _builtins.int
+    """Rank of the process on its host."""
+    pid: _builtins.int
+    """Process id on its host."""
+    user: _builtins.str
+    """Login name of the process."""
+    owner: _builtins.bool
+    """Whether it started the run."""
+    first_seen_time: _builtins.int
+    """Unix milliseconds UTC by the database's clock when it first wrote; 0 when not known."""
+    last_seen_time: _builtins.int
+    """Unix milliseconds UTC by the database's clock when it was last heard of; 0 when not known."""
+    points: _builtins.int
+    """Points in storage, hidden ones and repetitions not yet removed included."""
+    liveness: Global___Liveness.ValueType
+    """Of its session."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.int = ...,
+        host: _builtins.str = ...,
+        rank: _builtins.int | None = ...,
+        local_rank: _builtins.int | None = ...,
+        pid: _builtins.int = ...,
+        user: _builtins.str = ...,
+        owner: _builtins.bool = ...,
+        first_seen_time: _builtins.int = ...,
+        last_seen_time: _builtins.int = ...,
+        points: _builtins.int = ...,
+        liveness: Global___Liveness.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "local_rank", b"local_rank", "rank", b"rank"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank", "_rank", b"_rank", "first_seen_time", b"first_seen_time", "host", b"host", "last_seen_time", b"last_seen_time", "liveness", b"liveness", "local_rank", b"local_rank", "owner", b"owner", "pid", b"pid", "points", b"points", "rank", b"rank", "source", b"source", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__local_rank: _TypeAlias = _typing.Literal["local_rank"]  # noqa: Y015
+    _WhichOneofArgType__local_rank: _TypeAlias = _typing.Literal["_local_rank", b"_local_rank"]  # noqa: Y015
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__local_rank) -> _WhichOneofReturnType__local_rank | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+
+Global___SourceInfo: _TypeAlias = SourceInfo  # noqa: Y015
+
+@_typing.final
+class ReadConsoleRequest(_message.Message):
+    """Request of ReadConsole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. Run id."""
+    cursor: _builtins.str
+    """Optional. Cursor of an earlier answer to the same query; absent: from the beginning."""
+    source: _builtins.int
+    """Optional. Only this source."""
+    max_bytes: _builtins.int
+    """Optional. Bytes of text a page, roughly."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str | None = ...,
+        cursor: _builtins.str | None = ...,
+        source: _builtins.int | None = ...,
+        max_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_max_bytes", b"_max_bytes", "_run_id", b"_run_id", "_source", b"_source", "cursor", b"cursor", "max_bytes", b"max_bytes", "run_id", b"run_id", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_max_bytes", b"_max_bytes", "_run_id", b"_run_id", "_source", b"_source", "cursor", b"cursor", "max_bytes", b"max_bytes", "run_id", b"run_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+
+Global___ReadConsoleRequest: _TypeAlias = ReadConsoleRequest  # noqa: Y015
+
+@_typing.final
+class ReadConsoleResponse(_message.Message):
+    """Response of ReadConsole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECES_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where to go on."""
+    has_more: _builtins.bool
+    """Whether there is more already."""
+    status: Global___RunStatus.ValueType
+    """State of the run when this was read."""
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsolePiece]:
+        """Output in order."""
+
+    def __init__(
+        self,
+        *,
+        pieces: _abc.Iterable[Global___ConsolePiece] | None = ...,
+        cursor: _builtins.str = ...,
+        has_more: _builtins.bool = ...,
+        status: Global___RunStatus.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "has_more", b"has_more", "pieces", b"pieces", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadConsoleResponse: _TypeAlias = ReadConsoleResponse  # noqa: Y015
+
+@_typing.final
+class ConsolePiece(_message.Message):
+    """Console output with its writer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    source: _builtins.int
+    """Number of the writer."""
+    @_builtins.property
+    def chunk(self) -> _metrics_pb2.ConsoleChunk:
+        """What was written."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.int = ...,
+        chunk: _metrics_pb2.ConsoleChunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsolePiece: _TypeAlias = ConsolePiece  # noqa: Y015

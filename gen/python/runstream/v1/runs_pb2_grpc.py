@@ -93,6 +93,31 @@ class RunServiceStub(object):
                 request_serializer=runstream_dot_v1_dot_runs__pb2.LogInputsRequest.SerializeToString,
                 response_deserializer=runstream_dot_v1_dot_runs__pb2.LogInputsResponse.FromString,
                 _registered_method=True)
+        self.RewindRun = channel.unary_unary(
+                '/runstream.v1.RunService/RewindRun',
+                request_serializer=runstream_dot_v1_dot_runs__pb2.RewindRunRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_runs__pb2.RewindRunResponse.FromString,
+                _registered_method=True)
+        self.UnrewindRun = channel.unary_unary(
+                '/runstream.v1.RunService/UnrewindRun',
+                request_serializer=runstream_dot_v1_dot_runs__pb2.UnrewindRunRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_runs__pb2.UnrewindRunResponse.FromString,
+                _registered_method=True)
+        self.ForkRun = channel.unary_unary(
+                '/runstream.v1.RunService/ForkRun',
+                request_serializer=runstream_dot_v1_dot_runs__pb2.ForkRunRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_runs__pb2.ForkRunResponse.FromString,
+                _registered_method=True)
+        self.ListRunSources = channel.unary_unary(
+                '/runstream.v1.RunService/ListRunSources',
+                request_serializer=runstream_dot_v1_dot_runs__pb2.ListRunSourcesRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_runs__pb2.ListRunSourcesResponse.FromString,
+                _registered_method=True)
+        self.ReadConsole = channel.unary_unary(
+                '/runstream.v1.RunService/ReadConsole',
+                request_serializer=runstream_dot_v1_dot_runs__pb2.ReadConsoleRequest.SerializeToString,
+                response_deserializer=runstream_dot_v1_dot_runs__pb2.ReadConsoleResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer(object):
@@ -207,6 +232,63 @@ class RunServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewindRun(self, request, context):
+        """Hides every point of an active run with a step above `step`, so that a job that goes on from a checkpoint
+        does not draw its steps twice.
+
+        Hidden points are kept, and UnrewindRun shows them again; reads, latest values and summaries follow in the
+        same transaction. What the run's sessions log from then on is visible. Of a session that was closed, or not
+        heard of for a minute, points that arrive later belong to what was before: hidden above `step` too.
+        Params, tags, console output and metrics of logged models stay as they are. Codes: NOT_FOUND;
+        INVALID_ARGUMENT for a deleted run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnrewindRun(self, request, context):
+        """Undoes the last rewind of an active run: what it hid is visible again, beside what was logged since.
+
+        Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted run; FAILED_PRECONDITION when there is no rewind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkRun(self, request, context):
+        """Creates a child run that begins with the history of another: its visible points up to `step`, its params,
+        tags and inputs, copied.
+
+        The child has the tags `mlflow.parentRunId`, `runstream.forkedFrom` and `runstream.forkedAtStep`; it is
+        RUNNING and in the parent's experiment unless another one is named. Artifacts, console output and logged
+        models stay with the parent. Idempotent in `new_run_id`. Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted
+        run or experiment; ALREADY_EXISTS when `new_run_id` names a run that is not this fork.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunSources(self, request, context):
+        """Lists who wrote to a run: one source for each session, and source 0 for REST and unary calls.
+
+        Codes: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadConsole(self, request, context):
+        """Returns console output of a run from a cursor on: each piece exactly once, in order within a source, and
+        sources merged by time as far as they are there.
+
+        The answer always has a cursor to go on from; ask again with it, at once while `has_more`, else after a
+        pause, to follow a run that lives. Codes: NOT_FOUND; INVALID_ARGUMENT for a cursor of another query.
+        Limits: max_bytes 1 to 8,388,608 of text a page, though never less than one piece; default 1,048,576.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -264,6 +346,31 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.LogInputs,
                     request_deserializer=runstream_dot_v1_dot_runs__pb2.LogInputsRequest.FromString,
                     response_serializer=runstream_dot_v1_dot_runs__pb2.LogInputsResponse.SerializeToString,
+            ),
+            'RewindRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewindRun,
+                    request_deserializer=runstream_dot_v1_dot_runs__pb2.RewindRunRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_runs__pb2.RewindRunResponse.SerializeToString,
+            ),
+            'UnrewindRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnrewindRun,
+                    request_deserializer=runstream_dot_v1_dot_runs__pb2.UnrewindRunRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_runs__pb2.UnrewindRunResponse.SerializeToString,
+            ),
+            'ForkRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkRun,
+                    request_deserializer=runstream_dot_v1_dot_runs__pb2.ForkRunRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_runs__pb2.ForkRunResponse.SerializeToString,
+            ),
+            'ListRunSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunSources,
+                    request_deserializer=runstream_dot_v1_dot_runs__pb2.ListRunSourcesRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_runs__pb2.ListRunSourcesResponse.SerializeToString,
+            ),
+            'ReadConsole': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadConsole,
+                    request_deserializer=runstream_dot_v1_dot_runs__pb2.ReadConsoleRequest.FromString,
+                    response_serializer=runstream_dot_v1_dot_runs__pb2.ReadConsoleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -567,6 +674,141 @@ class RunService(object):
             '/runstream.v1.RunService/LogInputs',
             runstream_dot_v1_dot_runs__pb2.LogInputsRequest.SerializeToString,
             runstream_dot_v1_dot_runs__pb2.LogInputsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewindRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.RunService/RewindRun',
+            runstream_dot_v1_dot_runs__pb2.RewindRunRequest.SerializeToString,
+            runstream_dot_v1_dot_runs__pb2.RewindRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnrewindRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.RunService/UnrewindRun',
+            runstream_dot_v1_dot_runs__pb2.UnrewindRunRequest.SerializeToString,
+            runstream_dot_v1_dot_runs__pb2.UnrewindRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.RunService/ForkRun',
+            runstream_dot_v1_dot_runs__pb2.ForkRunRequest.SerializeToString,
+            runstream_dot_v1_dot_runs__pb2.ForkRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.RunService/ListRunSources',
+            runstream_dot_v1_dot_runs__pb2.ListRunSourcesRequest.SerializeToString,
+            runstream_dot_v1_dot_runs__pb2.ListRunSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadConsole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runstream.v1.RunService/ReadConsole',
+            runstream_dot_v1_dot_runs__pb2.ReadConsoleRequest.SerializeToString,
+            runstream_dot_v1_dot_runs__pb2.ReadConsoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -98,6 +98,43 @@ class RunServiceStub:
 
     Codes: NOT_FOUND; INVALID_ARGUMENT.
     """
+    RewindRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.RewindRunRequest, _runs_pb2.RewindRunResponse]
+    """Hides every point of an active run with a step above `step`, so that a job that goes on from a checkpoint
+    does not draw its steps twice.
+
+    Hidden points are kept, and UnrewindRun shows them again; reads, latest values and summaries follow in the
+    same transaction. What the run's sessions log from then on is visible. Of a session that was closed, or not
+    heard of for a minute, points that arrive later belong to what was before: hidden above `step` too.
+    Params, tags, console output and metrics of logged models stay as they are. Codes: NOT_FOUND;
+    INVALID_ARGUMENT for a deleted run.
+    """
+    UnrewindRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.UnrewindRunRequest, _runs_pb2.UnrewindRunResponse]
+    """Undoes the last rewind of an active run: what it hid is visible again, beside what was logged since.
+
+    Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted run; FAILED_PRECONDITION when there is no rewind.
+    """
+    ForkRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ForkRunRequest, _runs_pb2.ForkRunResponse]
+    """Creates a child run that begins with the history of another: its visible points up to `step`, its params,
+    tags and inputs, copied.
+
+    The child has the tags `mlflow.parentRunId`, `runstream.forkedFrom` and `runstream.forkedAtStep`; it is
+    RUNNING and in the parent's experiment unless another one is named. Artifacts, console output and logged
+    models stay with the parent. Idempotent in `new_run_id`. Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted
+    run or experiment; ALREADY_EXISTS when `new_run_id` names a run that is not this fork.
+    """
+    ListRunSources: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListRunSourcesRequest, _runs_pb2.ListRunSourcesResponse]
+    """Lists who wrote to a run: one source for each session, and source 0 for REST and unary calls.
+
+    Codes: NOT_FOUND.
+    """
+    ReadConsole: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReadConsoleRequest, _runs_pb2.ReadConsoleResponse]
+    """Returns console output of a run from a cursor on: each piece exactly once, in order within a source, and
+    sources merged by time as far as they are there.
+
+    The answer always has a cursor to go on from; ask again with it, at once while `has_more`, else after a
+    pause, to follow a run that lives. Codes: NOT_FOUND; INVALID_ARGUMENT for a cursor of another query.
+    Limits: max_bytes 1 to 8,388,608 of text a page, though never less than one piece; default 1,048,576.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -168,6 +205,43 @@ class RunServiceAsyncStub(RunServiceStub):
     """Records datasets as inputs of an active run. Idempotent in (name, digest).
 
     Codes: NOT_FOUND; INVALID_ARGUMENT.
+    """
+    RewindRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.RewindRunRequest, _runs_pb2.RewindRunResponse]  # type: ignore[assignment]
+    """Hides every point of an active run with a step above `step`, so that a job that goes on from a checkpoint
+    does not draw its steps twice.
+
+    Hidden points are kept, and UnrewindRun shows them again; reads, latest values and summaries follow in the
+    same transaction. What the run's sessions log from then on is visible. Of a session that was closed, or not
+    heard of for a minute, points that arrive later belong to what was before: hidden above `step` too.
+    Params, tags, console output and metrics of logged models stay as they are. Codes: NOT_FOUND;
+    INVALID_ARGUMENT for a deleted run.
+    """
+    UnrewindRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.UnrewindRunRequest, _runs_pb2.UnrewindRunResponse]  # type: ignore[assignment]
+    """Undoes the last rewind of an active run: what it hid is visible again, beside what was logged since.
+
+    Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted run; FAILED_PRECONDITION when there is no rewind.
+    """
+    ForkRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.ForkRunRequest, _runs_pb2.ForkRunResponse]  # type: ignore[assignment]
+    """Creates a child run that begins with the history of another: its visible points up to `step`, its params,
+    tags and inputs, copied.
+
+    The child has the tags `mlflow.parentRunId`, `runstream.forkedFrom` and `runstream.forkedAtStep`; it is
+    RUNNING and in the parent's experiment unless another one is named. Artifacts, console output and logged
+    models stay with the parent. Idempotent in `new_run_id`. Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted
+    run or experiment; ALREADY_EXISTS when `new_run_id` names a run that is not this fork.
+    """
+    ListRunSources: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListRunSourcesRequest, _runs_pb2.ListRunSourcesResponse]  # type: ignore[assignment]
+    """Lists who wrote to a run: one source for each session, and source 0 for REST and unary calls.
+
+    Codes: NOT_FOUND.
+    """
+    ReadConsole: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReadConsoleRequest, _runs_pb2.ReadConsoleResponse]  # type: ignore[assignment]
+    """Returns console output of a run from a cursor on: each piece exactly once, in order within a source, and
+    sources merged by time as far as they are there.
+
+    The answer always has a cursor to go on from; ask again with it, at once while `has_more`, else after a
+    pause, to follow a run that lives. Codes: NOT_FOUND; INVALID_ARGUMENT for a cursor of another query.
+    Limits: max_bytes 1 to 8,388,608 of text a page, though never less than one piece; default 1,048,576.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -302,6 +376,73 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records datasets as inputs of an active run. Idempotent in (name, digest).
 
         Codes: NOT_FOUND; INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def RewindRun(
+        self,
+        request: _runs_pb2.RewindRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.RewindRunResponse, _abc.Awaitable[_runs_pb2.RewindRunResponse]]:
+        """Hides every point of an active run with a step above `step`, so that a job that goes on from a checkpoint
+        does not draw its steps twice.
+
+        Hidden points are kept, and UnrewindRun shows them again; reads, latest values and summaries follow in the
+        same transaction. What the run's sessions log from then on is visible. Of a session that was closed, or not
+        heard of for a minute, points that arrive later belong to what was before: hidden above `step` too.
+        Params, tags, console output and metrics of logged models stay as they are. Codes: NOT_FOUND;
+        INVALID_ARGUMENT for a deleted run.
+        """
+
+    @_abc_1.abstractmethod
+    def UnrewindRun(
+        self,
+        request: _runs_pb2.UnrewindRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.UnrewindRunResponse, _abc.Awaitable[_runs_pb2.UnrewindRunResponse]]:
+        """Undoes the last rewind of an active run: what it hid is visible again, beside what was logged since.
+
+        Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted run; FAILED_PRECONDITION when there is no rewind.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkRun(
+        self,
+        request: _runs_pb2.ForkRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.ForkRunResponse, _abc.Awaitable[_runs_pb2.ForkRunResponse]]:
+        """Creates a child run that begins with the history of another: its visible points up to `step`, its params,
+        tags and inputs, copied.
+
+        The child has the tags `mlflow.parentRunId`, `runstream.forkedFrom` and `runstream.forkedAtStep`; it is
+        RUNNING and in the parent's experiment unless another one is named. Artifacts, console output and logged
+        models stay with the parent. Idempotent in `new_run_id`. Codes: NOT_FOUND; INVALID_ARGUMENT for a deleted
+        run or experiment; ALREADY_EXISTS when `new_run_id` names a run that is not this fork.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRunSources(
+        self,
+        request: _runs_pb2.ListRunSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.ListRunSourcesResponse, _abc.Awaitable[_runs_pb2.ListRunSourcesResponse]]:
+        """Lists who wrote to a run: one source for each session, and source 0 for REST and unary calls.
+
+        Codes: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadConsole(
+        self,
+        request: _runs_pb2.ReadConsoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.ReadConsoleResponse, _abc.Awaitable[_runs_pb2.ReadConsoleResponse]]:
+        """Returns console output of a run from a cursor on: each piece exactly once, in order within a source, and
+        sources merged by time as far as they are there.
+
+        The answer always has a cursor to go on from; ask again with it, at once while `has_more`, else after a
+        pause, to follow a run that lives. Codes: NOT_FOUND; INVALID_ARGUMENT for a cursor of another query.
+        Limits: max_bytes 1 to 8,388,608 of text a page, though never less than one piece; default 1,048,576.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
