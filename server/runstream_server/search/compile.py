@@ -3,19 +3,19 @@
 A clause about a metric, param, tag or dataset that the owner lacks does not match, whatever its operator.
 `!=` matches NaN, no other comparison of a metric does. NOT matches whatever its term does not.
 
-A clause that every row must meet is a semi-join (IN); under OR and NOT, where the planner cannot make it
-one, it is a look-up by the primary key of the row at hand (EXISTS).
+A clause that every row must meet is a semi-join (IN), and so are alternatives that all are clauses; elsewhere
+under OR and NOT, where the planner cannot make it one, it is a look-up by the primary key of the row at hand
+(EXISTS). With a `walker` every clause is such a look-up, and the planner is kept from making a join of it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from runstream_server.search import patterns
 from runstream_server.search.entities import (
     CONTEXT_TAG,
     STATUS_NAMES,
@@ -24,6 +24,7 @@ from runstream_server.search.entities import (
     Keyed,
     Language,
 )
+from runstream_server.search.texts import compare_text, matches
 from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, Value
 from runstream_server.store import tables as t
 
@@ -31,45 +32,86 @@ Scope = Callable[[sa.ColumnElement[int]], sa.ColumnElement[bool]]
 """Narrows an `experiment` column to the experiments searched."""
 
 _INT64 = 2**63
-_INDEXED = 256
-_ESCAPE = "/"
-_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
-def compile_filter(node: Node, language: Language, scope: Scope | None = None) -> sa.ColumnElement[bool]:
+@dataclass(frozen=True)
+class _Target:
+    """What conditions are made for."""
+
+    language: Language
+    scope: Scope | None
+    walker: sa.ColumnElement[int] | None
+
+
+def compile_filter(
+    node: Node,
+    language: Language,
+    scope: Scope | None = None,
+    walker: sa.ColumnElement[int] | None = None,
+) -> sa.ColumnElement[bool]:
     """Return the condition that a row of `language.table` matches the tree.
 
-    scope: narrows the child tables that carry `experiment`, so that their search index applies.
+    scope: narrows the child tables that carry `experiment`, so that their search index applies; walker: the
+    key of each row where rows are read in order and looked up one by one.
     """
-    return _compile(node, language, scope, negated=False, nested=False)
+    return _compile(node, _Target(language, scope, walker), negated=False, nested=False)
 
 
-def _compile(
-    node: Node, language: Language, scope: Scope | None, *, negated: bool, nested: bool
-) -> sa.ColumnElement[bool]:
+def matching(node: Comparison, language: Language, scope: Scope) -> sa.Select[Any] | None:
+    """Return a query with a row for each one that a comparison selects; None where that is not one table."""
+    if node.entity is Entity.DATASET or node.operator == "IS NULL":
+        return None
+    one = sa.literal(1)
+    if node.entity is Entity.ATTRIBUTE:
+        table = language.table
+        return sa.select(one).where(
+            _attribute(language.attributes[node.key], node), scope(table.c.experiment)
+        )
+    return _rows(language.keyed[node.entity], node, scope).with_only_columns(one)
+
+
+def _compile(node: Node, target: _Target, *, negated: bool, nested: bool) -> sa.ColumnElement[bool]:
     match node:
         case Not():
-            return _compile(node.term, language, scope, negated=not negated, nested=nested)
+            return _compile(node.term, target, negated=not negated, nested=nested)
         case And() | Or():
             every = isinstance(node, And) is not negated
+            joined = None if negated or nested or every else _alternatives(node.terms, target)
+            if joined is not None:
+                return joined
             nested = nested or not every
-            terms = [_compile(term, language, scope, negated=negated, nested=nested) for term in node.terms]
+            terms = [_compile(term, target, negated=negated, nested=nested) for term in node.terms]
             return sa.and_(sa.true(), *terms) if every else sa.or_(sa.false(), *terms)
-    condition = _comparison(node, language, scope, probe=negated or nested)
+    condition = _comparison(node, target, probe=negated or nested)
     if not negated:
         return condition
     # An attribute that is NULL does not match, so its negation does.
     return condition.is_not(sa.true()) if node.entity is Entity.ATTRIBUTE else sa.not_(condition)
 
 
-def _comparison(
-    node: Comparison, language: Language, scope: Scope | None, *, probe: bool
-) -> sa.ColumnElement[bool]:
+def _alternatives(terms: Sequence[Node], target: _Target) -> sa.ColumnElement[bool] | None:
+    """Return that a row's key is among those of several clauses; None unless all are about keyed values."""
+    if target.walker is not None:
+        return None
+    queries: list[sa.Select[Any]] = []
+    for term in terms:
+        if not isinstance(term, Comparison) or term.operator == "IS NULL":
+            return None
+        keyed = target.language.keyed.get(term.entity)
+        if keyed is None or len(keyed.link) > 1:
+            return None
+        queries.extend(
+            _rows(keyed, term, target.scope).with_only_columns(keyed.table.c[name]) for name, _ in keyed.link
+        )
+    return target.language.table.c.id.in_(sa.union_all(*queries))
+
+
+def _comparison(node: Comparison, target: _Target, *, probe: bool) -> sa.ColumnElement[bool]:
     if node.entity is Entity.ATTRIBUTE:
-        return _attribute(language.attributes[node.key], node)
+        return _attribute(target.language.attributes[node.key], node)
     if node.entity is Entity.DATASET:
-        return _dataset(node, probe=probe)
-    return _keyed(language.keyed[node.entity], node, scope, probe=probe)
+        return _dataset(node, target.walker, probe=probe)
+    return _keyed(target.language.keyed[node.entity], node, target, probe=probe)
 
 
 def owned_by(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
@@ -82,11 +124,24 @@ def owned_by(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.tuple_(*parents).in_(subquery)
 
 
-def owns(keyed: Keyed, query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+def owns(
+    keyed: Keyed, query: sa.Select[Any], walker: sa.ColumnElement[int] | None = None
+) -> sa.ColumnElement[bool]:
     """As `owned_by`, by a look-up for each owner: what negations and alternatives need."""
+    if walker is not None:
+        ((name, _),) = keyed.link
+        return looked_up(query.where(keyed.table.c[name] == walker), walker)
     linked = query.where(*(keyed.table.c[name] == parent for name, parent in keyed.link))
     parents = {parent.table for _, parent in keyed.link}
     return sa.exists(linked.with_only_columns(sa.literal(1)).correlate(*parents))
+
+
+def looked_up(query: sa.Select[Any], walker: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Return that a query has a row, in a form that no planner turns into a join."""
+    assert isinstance(walker, sa.Column)
+    return sa.exists(
+        query.with_only_columns(sa.literal(1)).correlate(walker.table).offset(sa.literal_column("0"))
+    )
 
 
 def value_of(table: sa.FromClause, summary: str | None) -> sa.ColumnElement[Any]:
@@ -102,22 +157,32 @@ def keyed_rows(keyed: Keyed, key: str, scope: Scope | None) -> sa.Select[Any]:
     return query
 
 
-def _keyed(keyed: Keyed, node: Comparison, scope: Scope | None, *, probe: bool) -> sa.ColumnElement[bool]:
-    rows = keyed_rows(keyed, node.key, scope)
+def _keyed(keyed: Keyed, node: Comparison, target: _Target, *, probe: bool) -> sa.ColumnElement[bool]:
+    if target.walker is not None:
+        # By primary key: what a search index needs would only be work for each row.
+        held = owns(keyed, _rows(keyed, node, None), target.walker)
+        return sa.not_(held) if node.operator == "IS NULL" else held
+    rows = _rows(keyed, node, target.scope)
     if node.operator == "IS NULL":
         return sa.not_(owns(keyed, rows))
-    if node.operator != "IS NOT NULL":
-        rows = rows.where(_value(keyed, node))
     return owns(keyed, rows) if probe else owned_by(keyed, rows)
 
 
-def _value(keyed: Keyed, node: Comparison) -> sa.ColumnElement[bool]:
+def _rows(keyed: Keyed, node: Comparison, scope: Scope | None) -> sa.Select[Any]:
+    """Return the query for the rows of a clause; for IS NULL, those of which it wants none."""
+    rows = keyed_rows(keyed, node.key, scope)
+    if node.operator in ("IS NULL", "IS NOT NULL"):
+        return rows
+    return rows.where(_value(keyed, node, indexed=keyed.scoped and scope is not None))
+
+
+def _value(keyed: Keyed, node: Comparison, *, indexed: bool) -> sa.ColumnElement[bool]:
     column = keyed.table.c
     if node.entity is Entity.METRIC:
         return _metric(keyed.table, node)
     if isinstance(node.value, float):
         return _compare(column.value_num, node.operator, sa.literal(node.value, sa.Double()))
-    return _text(column.value, node.operator, node.value, prefixed=keyed.scoped)
+    return compare_text(column.value, node.operator, node.value, indexed=indexed)
 
 
 def _metric(table: sa.FromClause, node: Comparison) -> sa.ColumnElement[bool]:
@@ -129,20 +194,24 @@ def _metric(table: sa.FromClause, node: Comparison) -> sa.ColumnElement[bool]:
     return sa.and_(sa.not_(table.c.is_nan), condition)
 
 
-def _dataset(node: Comparison, *, probe: bool) -> sa.ColumnElement[bool]:
+def _dataset(
+    node: Comparison, walker: sa.ColumnElement[int] | None, *, probe: bool
+) -> sa.ColumnElement[bool]:
     if node.key == "context":
         rows = sa.select(t.input_tags.c.run).where(
-            t.input_tags.c.key == CONTEXT_TAG, _text(t.input_tags.c.value, node.operator, node.value)
+            t.input_tags.c.key == CONTEXT_TAG, compare_text(t.input_tags.c.value, node.operator, node.value)
         )
     else:
         rows = (
             sa.select(t.inputs.c.run)
             .join(t.datasets, t.datasets.c.id == t.inputs.c.dataset)
-            .where(_text(t.datasets.c[node.key], node.operator, node.value))
+            .where(compare_text(t.datasets.c[node.key], node.operator, node.value))
         )
+    run: sa.ColumnElement[int] = next(iter(rows.selected_columns))
+    if walker is not None:
+        return looked_up(rows.where(run == walker), walker)
     if not probe:
         return t.runs.c.id.in_(rows)
-    run = next(iter(rows.selected_columns))
     return sa.exists(rows.where(run == t.runs.c.id).with_only_columns(sa.literal(1)).correlate(t.runs))
 
 
@@ -158,7 +227,7 @@ def _attribute(attribute: Attribute, node: Comparison) -> sa.ColumnElement[bool]
             ids = [int(item) for item in (value if isinstance(value, tuple) else (str(value),))]
             return column.in_(ids) if node.operator in ("=", "IN") else column.not_in(ids)
         case _:
-            return _text(column, node.operator, value)
+            return compare_text(column, node.operator, value)
 
 
 def _number(value: Value) -> sa.ColumnElement[Any]:
@@ -170,57 +239,3 @@ def _number(value: Value) -> sa.ColumnElement[Any]:
 
 def _compare(column: sa.ColumnElement[Any], operator: str, value: Any) -> sa.ColumnElement[bool]:
     return column.op(operator, is_comparison=True)(value)
-
-
-def _text(
-    column: sa.ColumnElement[Any], operator: str, value: Value, *, prefixed: bool = False
-) -> sa.ColumnElement[bool]:
-    match operator, value:
-        case "IN", tuple():
-            return column.in_(value)
-        case "NOT IN", tuple():
-            return column.not_in(value)
-        case "LIKE", str():
-            return column.like(_pattern(value), escape=_ESCAPE)
-        case "ILIKE", str():
-            # lower() folds ASCII only: by the "C" collation on PostgreSQL, always on SQLite.
-            return sa.func.lower(column).like(_pattern(value.translate(_ASCII_LOWER)), escape=_ESCAPE)
-        case "RLIKE", str():
-            return patterns.matches(column, value)
-        case "=", str() if prefixed:
-            head = sa.func.substr(column, 1, _INDEXED) == value[:_INDEXED]
-            # The index holds the head of the value. The whole is checked again where there may be more of it,
-            # and only there: the planner would take the second condition for a rare coincidence.
-            return head if len(value) < _INDEXED else sa.and_(head, column == value)
-        case _:
-            return column == value if operator == "=" else column != value
-
-
-def _pattern(pattern: str) -> str:
-    """Return a pattern in which nothing is an escape and runs of % do not multiply the work."""
-    return _squeezed(pattern).replace(_ESCAPE, _ESCAPE * 2)
-
-
-def _squeezed(pattern: str) -> str:
-    return re.sub("%%+", "%", pattern)
-
-
-def matches(text: str, operator: str, value: Value) -> bool:
-    """Return whether a text operator holds, as the stores decide it."""
-    match operator:
-        case "=" | "IN":
-            return text in value if isinstance(value, tuple) else text == value
-        case "!=" | "NOT IN":
-            return text not in value if isinstance(value, tuple) else text != value
-        case "RLIKE":
-            return bool(patterns.search(str(value), text))
-        case "ILIKE":
-            return _like(text.translate(_ASCII_LOWER), str(value).translate(_ASCII_LOWER))
-        case _:
-            return _like(text, str(value))
-
-
-def _like(text: str, pattern: str) -> bool:
-    parts = {"%": ".*", "_": "."}
-    regex = "".join(parts.get(char) or re.escape(char) for char in _squeezed(pattern))
-    return re.fullmatch(regex, text, re.DOTALL) is not None

@@ -109,6 +109,8 @@ class Language:
     """Whether `datasets.` clauses apply."""
     default_order: tuple[str, ...] = ()
     """order_by when none is given."""
+    walked: tuple[str, ...] = ()
+    """Attributes in whose order an index has the rows of an experiment."""
     tie_break: tuple[tuple[str, bool], ...] = ()
     """Attributes, and whether ascending, that end every order; together they are unique."""
 
@@ -138,6 +140,7 @@ RUNS = Language(
         Entity.TAG: Keyed(t.tags, (("run", t.runs.c.id),), scoped=True),
     },
     datasets=True,
+    walked=("start_time",),
     tie_break=(("start_time", False), ("run_id", True)),
 )
 

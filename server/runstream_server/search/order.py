@@ -67,6 +67,8 @@ class Phase:
     """Which rows are in this part."""
     keys: tuple[SortKey, ...]
     """Order within it; the last keys are unique."""
+    walker: sa.ColumnElement[int] | None = None
+    """Key of the searched rows, where an index has them in this order and narrowed by the scope."""
 
 
 def parse_order(texts: Sequence[str], language: Language, field: str = "order_by") -> tuple[Term, ...]:
@@ -113,7 +115,8 @@ def phases(
     first, rest = terms[0], terms[1:]
     if first.entity is Entity.ATTRIBUTE:
         joined, keys = _keys(terms, language, source, scope)
-        return [Phase(joined, (), keys)]
+        walked = scope is not None and first.key in language.walked
+        return [Phase(joined, (), keys, language.table.c.id if walked else None)]
     keyed = language.keyed[first.entity]
     child = keyed.table.alias()
     joined, keys = _keys(rest, language, source, scope)
@@ -126,7 +129,9 @@ def phases(
     sort = SortKey(value, first.ascending)
     if first.entity is Entity.METRIC:
         is_nan = _is_nan(child, first.summary)
-        parts.append(Phase(with_child, (*has, sa.not_(is_nan)), (sort, *keys)))
+        walked = keyed.scoped and scope is not None and first.summary in (None, "last")
+        walker = child.c[keyed.link[0][0]] if walked else None
+        parts.append(Phase(with_child, (*has, sa.not_(is_nan)), (sort, *keys), walker))
         parts.append(Phase(with_child, (*has, is_nan), keys))
     else:
         parts.append(Phase(with_child, tuple(has), (sort, *keys)))

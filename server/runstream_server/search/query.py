@@ -19,6 +19,7 @@ from runstream_server.search.guard import Guard
 from runstream_server.search.order import Phase, SortKey, Term, parse_order, phases
 from runstream_server.search.paging import Pager
 from runstream_server.search.parser import parse_filter
+from runstream_server.search.plan import walked
 from runstream_server.search.summaries import settle
 from runstream_server.search.tree import Node
 from runstream_server.validation import check_max_results
@@ -93,7 +94,6 @@ def fetch(
     row must meet; scope: see `compile_filter`; parts: the order, where it is not that of `search.terms`.
     """
     node, terms = settle(connection, search.language, search.node, search.terms, scope)
-    where = [compile_filter(node, search.language, scope), *conditions]
     table = search.language.table if source is None else source
     if parts is None:
         parts = phases(terms, search.language, table, scope)
@@ -102,6 +102,7 @@ def fetch(
     guard = Guard(connection, node)
     for number in range(int(first or 0), len(parts)):
         part = parts[number]
+        where = [_matches(connection, search, node, part, conditions, scope), *conditions]
         query = _select(part, columns, where, after if number == first else None)
         query = query.limit(search.max_results + 1 - len(rows))
         rows.extend((number, part, row) for row in guard.execute(query))
@@ -114,6 +115,22 @@ def fetch(
         values = tuple(row)[len(columns) :]
         token = search.pager.encode(search.query, [number, *values])
     return Page([row for _, _, row in rows], token)
+
+
+def _matches(
+    connection: sa.Connection,
+    search: Prepared,
+    node: Node,
+    part: Phase,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    scope: Scope | None,
+) -> sa.ColumnElement[bool]:
+    """Return the condition of the filter, in the form that suits the way to the page."""
+    if part.walker is not None and scope:
+        found = walked(connection, node, search.language, scope, conditions, search.max_results)
+        if found is not None:
+            return compile_filter(found, search.language, scope, part.walker)
+    return compile_filter(node, search.language, scope)
 
 
 def _select(

@@ -67,11 +67,13 @@ def load_runs(
     loaded = {row.id: _empty(row) for row in rows}
     ids = list(loaded)
     if "params" in parts:
-        for row in _of(connection, params, ids, params.c.value):
-            loaded[row.run].data.params.add(key=row.key, value=row.value)
+        add_param = {run: loaded[run].data.params.add for run in ids}
+        for run, key, value in _of(connection, params, ids, params.c.value):
+            add_param[run](key=key, value=value)
     if "tags" in parts:
-        for row in _of(connection, tags, ids, tags.c.value):
-            loaded[row.run].data.tags.add(key=row.key, value=row.value)
+        add_tag = {run: loaded[run].data.tags.add for run in ids}
+        for run, key, value in _of(connection, tags, ids, tags.c.value):
+            add_tag[run](key=key, value=value)
     if "metrics" in parts:
         _load_metrics(connection, loaded)
     if "inputs" in parts:
@@ -82,17 +84,11 @@ def load_runs(
 
 
 def _load_metrics(connection: sa.Connection, loaded: dict[int, runs_pb2.Run]) -> None:
-    ids = list(loaded)
+    add = {run: found.data.metrics.add for run, found in loaded.items()}
     latest = latest_metrics.c
-    for row in _of(
-        connection, latest_metrics, ids, latest.value, latest.is_nan, latest.step, latest.timestamp
-    ):
-        loaded[row.run].data.metrics.add(
-            key=row.key,
-            value=math.nan if row.is_nan else row.value,
-            step=row.step,
-            timestamp=row.timestamp,
-        )
+    columns = (latest.value, latest.is_nan, latest.step, latest.timestamp)
+    for run, key, value, is_nan, step, timestamp in _of(connection, latest_metrics, list(loaded), *columns):
+        add[run](key=key, value=math.nan if is_nan else value, step=step, timestamp=timestamp)
 
 
 def _empty(row: sa.Row[Any]) -> runs_pb2.Run:
@@ -105,10 +101,16 @@ def _empty(row: sa.Row[Any]) -> runs_pb2.Run:
 
 def _of(
     connection: sa.Connection, table: sa.Table, ids: Sequence[int], *columns: sa.Column[object]
-) -> sa.CursorResult[Any]:
+) -> list[tuple[Any, ...]]:
+    """Return run, key and columns of everything some runs have in a table, in order of run and key.
+
+    As the driver gives them: a page has thousands of these rows, and nothing in them needs a change.
+    """
     query = (
         sa.select(table.c.run, table.c.key, *columns)
         .where(among(connection, table.c.run, ids))
         .order_by(table.c.run, table.c.key)
     )
-    return connection.execute(query)
+    cursor = connection.execute(query).cursor
+    assert cursor is not None
+    return list(cursor.fetchall())

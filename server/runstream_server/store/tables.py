@@ -89,6 +89,21 @@ runs = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# Newest first, as searches list them; deleted runs are out of the way of the others.
+for _name, _condition in (
+    ("runs_active", runs.c.deleted_time.is_(None)),
+    ("runs_deleted", runs.c.deleted_time.is_not(None)),
+):
+    sa.Index(
+        _name,
+        runs.c.experiment,
+        runs.c.start_time.desc(),
+        runs.c.run_id,
+        runs.c.id,
+        postgresql_where=_condition,
+        sqlite_where=_condition,
+    )
+
 params = sa.Table(
     "params",
     metadata,
@@ -140,7 +155,7 @@ latest_metrics = sa.Table(
     # Least step at which min and max occurred; NULL as they are.
     _int("min_step", nullable=True),
     _int("max_step", nullable=True),
-    sa.Index("latest_metrics_by_value", "experiment", "key", "value"),
+    sa.Index("latest_metrics_by_value", "experiment", "key", "is_nan", "value", "run"),
 )
 
 sessions = sa.Table(
