@@ -210,6 +210,7 @@ class Batcher:
 
     def _divide(self, works: list[Work], careful: bool, error: BaseException) -> None:
         if len(works) > 1:
+            logger.warning("commit of %d works refused (%s); halves are tried", len(works), _name(error))
             half = len(works) // 2
             self._process(works[:half])
             self._process(works[half:])

@@ -15,7 +15,9 @@ import logging
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 
+import numpy as np
 import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2
@@ -23,6 +25,7 @@ from runstream_server.errors import Internal, ServerError, SessionExpired, Unava
 from runstream_server.ingest import events, latest, sessions
 from runstream_server.ingest.collect import PartPoints, collect_session, collect_unary
 from runstream_server.ingest.memory import Memory, SessionRun
+from runstream_server.ingest.points import joined
 from runstream_server.ingest.refusals import reason_to_refuse, refusal, refused_declaration
 from runstream_server.ingest.segments import encode
 from runstream_server.ingest.sessions import Verdict
@@ -268,13 +271,20 @@ class Commit:
             return
         rows = [SegmentRow(item.part, len(item.points), encode(item.points)) for item in parts]
         self.memory.storage.write_segments(self.connection, rows)
-        latest.add(
-            self.connection,
-            latest.combine(
-                row
-                for item in parts
-                for row in latest.rows_of(item.part.run, item.experiment, summarise(item.points))
-            ),
+        parts = sorted(parts, key=lambda item: item.part.run)
+        if any(a.part.run == b.part.run for a, b in pairwise(parts)):
+            summed = (
+                latest.rows_of(item.part.run, item.experiment, summarise(item.points)) for item in parts
+            )
+            latest.add(self.connection, latest.combine(chain.from_iterable(summed)))
+            return
+        sizes = [len(item.points.keys) for item in parts]
+        runs, experiments = (
+            np.repeat(np.array(column), sizes)
+            for column in zip(*((item.part.run, item.experiment) for item in parts), strict=True)
+        )
+        latest.add_series(
+            self.connection, runs, experiments, summarise(joined([item.points for item in parts]))
         )
 
     def _move(self, works: Sequence[SessionWork]) -> None:

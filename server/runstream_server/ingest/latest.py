@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
 
+from runstream_server.ingest.arrays import numbers, texts
 from runstream_server.ingest.storage import type_of
 from runstream_server.ingest.summaries import Summaries
+from runstream_server.ingest.wire import Ints
 from runstream_server.store.tables import latest_metrics
 
 COLUMNS = [column.name for column in latest_metrics.columns]
@@ -172,6 +175,37 @@ _ADD = {
     "sqlite": _SQLITE + _upsert("min", "max", "REAL"),
 }
 _SET = {"postgresql": _INTO + _UNNEST + _REPLACE, "sqlite": _SQLITE + _REPLACE}
+
+
+def add_series(connection: sa.Connection, runs: Ints, experiments: Ints, summaries: Summaries) -> None:
+    """Add up summaries of many runs with what is stored.
+
+    runs, experiments: internal keys, one for each of the summaries' rows; rows in order of (run, key), at
+    most one a series.
+    """
+    s = summaries
+    if connection.dialect.name == "sqlite" or not bool((s.nan_count < s.count).all()):
+        # NULLs have no place in binary arrays: row by row, then.
+        pairs = zip(rows_of(0, 0, s), runs.tolist(), experiments.tolist(), strict=True)
+        add(connection, [row._replace(run=run, experiment=experiment) for row, run, experiment in pairs])
+        return
+    columns = {
+        "run": runs,
+        "experiment": experiments,
+        "value": s.last,
+        "is_nan": np.isnan(s.last),
+        "step": s.max_step,
+        "timestamp": s.last_timestamp,
+        "count": s.count,
+        "nan_count": s.nan_count,
+        "mean": s.mean,
+        "min": s.min,
+        "max": s.max,
+        "min_step": s.step_of_min,
+        "max_step": s.step_of_max,
+    }
+    arrays = [texts(s.keys) if name == "key" else numbers(TYPES[name], columns[name]) for name in COLUMNS]
+    connection.exec_driver_sql(_ADD["postgresql"], tuple(arrays))
 
 
 def add(connection: sa.Connection, rows: Sequence[LatestRow]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
 from runstream_server.ingest.pieces import Piece, Range
-from runstream_server.ingest.points import Flags, sort_order, value_rank
+from runstream_server.ingest.points import Flags, Points, sort_order, value_rank
 from runstream_server.ingest.wire import Floats, Ints
 
 Order = Literal["timestamp", "step"]
@@ -52,6 +53,8 @@ def read_page(pieces: Sequence[Piece], range_: Range, order: Order, after: Mark 
     if after:
         wanted = [piece for piece in wanted if getattr(piece, ends) >= after.first]
     wanted.sort(key=lambda piece: int(getattr(piece, starts)))
+    if (page := _in_order(wanted, range_, order, after, limit)) is not None:
+        return page
     # The pool may begin with what was given out already: points equal to the mark.
     enough = limit + (after.ordinal if after else 0)
     pool = _empty()
@@ -61,6 +64,54 @@ def read_page(pieces: Sequence[Piece], range_: Range, order: Order, after: Mark 
         pool = _distinct(_concat((pool, _rows(piece, range_, order))))
         pool = _cut(pool, after, enough + 1)
     return _page(pool, order, after, limit)
+
+
+def _in_order(
+    pieces: Sequence[Piece], range_: Range, order: Order, after: Mark | None, limit: int
+) -> Page | None:
+    """Return the page where points lie as they are asked for, which those of a finished run do; else None."""
+    starts, ends = f"min_{order}", f"max_{order}"
+    if not all(piece.sorted for piece in pieces):
+        return None
+    if any(getattr(a, ends) >= getattr(b, starts) for a, b in pairwise(pieces)):
+        return None
+    parts: list[tuple[Ints, Ints, Floats]] = []
+    taken = 0
+    for piece in pieces:
+        points = piece.load() if range_.holds(piece) else range_.cut(piece.load())
+        if order == "timestamp" and bool((points.timestamp[1:] < points.timestamp[:-1]).any()):
+            return None
+        begin = _after(points, order, after) if after and not parts else 0
+        # One more than asked for shows that there is more.
+        parts.append(points.rows(slice(begin, begin + limit - taken + 1)))
+        taken += parts[-1][0].size
+        if taken > limit:
+            break
+    step, timestamp, value = (_joined(column) for column in zip(*parts, strict=True)) if parts else _NOTHING
+    mark = None
+    if step.size > limit:
+        step, timestamp, value = step[:limit], timestamp[:limit], value[:limit]
+        pair = (timestamp, step) if order == "timestamp" else (step, timestamp)
+        mark = Mark(int(pair[0][-1]), int(pair[1][-1]), int(value_rank(value[-1:])[0]), 1)
+    return Page(step, timestamp, value, mark)
+
+
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+def _joined(columns: Sequence[Ints | Floats]) -> Any:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _after(points: Points, order: Order, mark: Mark) -> int:
+    """Return the first row after a mark, of distinct points in order."""
+    first, second = points.timestamp, points.step
+    if order == "step":
+        first, second = second, first
+    low, high = (int(np.searchsorted(first, mark.first, side)) for side in ("left", "right"))
+    rank = value_rank(points.value[low:high])
+    second = second[low:high]
+    return low + int(((second < mark.second) | ((second == mark.second) & (rank <= mark.rank))).sum())
 
 
 def _empty() -> _Rows:

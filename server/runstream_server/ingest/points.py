@@ -90,6 +90,19 @@ def group(
     return Points([keys[i] for i in present.tolist()], counts[present], step, timestamp, value)
 
 
+def joined(parts: Sequence[Points]) -> Points:
+    """Return the points of several runs one after the other; what each counts is a series of its own."""
+    if len(parts) == 1:
+        return parts[0]
+    return Points(
+        [key for part in parts for key in part.keys],
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.step for part in parts]),
+        np.concatenate([part.timestamp for part in parts]),
+        np.concatenate([part.value for part in parts]),
+    )
+
+
 def merge(parts: Sequence[Points]) -> Points:
     """Return all points with keys in order, sorted within a key by (step, timestamp, value)."""
     if not parts:

@@ -19,7 +19,7 @@ from runstream_server.ingest.buckets import Buckets
 from runstream_server.ingest.curves import read_buckets
 from runstream_server.ingest.overviews import Axis
 from runstream_server.ingest.packed import fill
-from runstream_server.ingest.page import Mark, Page, read_page
+from runstream_server.ingest.page import Mark, read_page
 from runstream_server.ingest.pieces import Range, count_points
 from runstream_server.ingest.rows import Rows
 from runstream_server.ingest.scan import Scan
@@ -111,7 +111,8 @@ def read_points(
             left -= len(page.step)
             if len(page.step):
                 total = count_points(pieces, query.range)
-                response.series.append(_points(run_id, key, page, total))
+                series = response.series.add(run_id=run_id, key=key, total_points=total)
+                fill(series, step=page.step, timestamp=page.timestamp, value=page.value)
             if page.mark:
                 return [run_at, key_at, *position_of(page.mark)]
     return None
@@ -126,12 +127,6 @@ def mark_of(position: Sequence[object]) -> Mark:
 def position_of(mark: Mark) -> list[str | int | float | None]:
     """Return a mark as a page token carries it."""
     return [mark.first, mark.second, mark.rank, mark.ordinal]
-
-
-def _points(run_id: str, key: str, page: Page, total: int) -> metrics_pb2.MetricSeries:
-    series = metrics_pb2.MetricSeries(run_id=run_id, key=key, total_points=total)
-    fill(series, step=page.step, timestamp=page.timestamp, value=page.value)
-    return series
 
 
 def read_curves(

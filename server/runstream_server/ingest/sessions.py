@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from runstream.v1 import metrics_pb2
 from runstream_server.errors import Unavailable
@@ -80,16 +81,44 @@ def compare_and_set(connection: sa.Connection, moves: Mapping[str, tuple[int, in
 
     Raises: Unavailable when a watermark is not where it was found; the transaction must be rolled back.
     """
+    if not moves:
+        return
+    rows = [(key, found, goes) for key, (found, goes) in sorted(moves.items())]
+    moved = _set_at_once(connection, rows) if len(rows) > 1 else _set_one(connection, *rows[0])
+    if moved != len(rows):
+        raise Unavailable("the session moved under the writer; it is tried again")
+
+
+def _set_one(connection: sa.Connection, session_id: str, found: int, goes: int) -> int:
     table = sessions.c
     statement = (
         sa.update(sessions)
-        .where(table.session_id == sa.bindparam("id"), table.next_sequence == sa.bindparam("found"))
-        .values(next_sequence=sa.bindparam("goes"), last_used_time=now(connection), closed=False)
+        .where(table.session_id == session_id, table.next_sequence == found)
+        .values(next_sequence=goes, last_used_time=now(connection), closed=False)
     )
-    rows = [{"id": key, "found": found, "goes": goes} for key, (found, goes) in sorted(moves.items())]
-    for row in rows:
-        if connection.execute(statement, row).rowcount != 1:
-            raise Unavailable("the session moved under the writer; it is tried again")
+    return connection.execute(statement).rowcount
+
+
+def _set_at_once(connection: sa.Connection, rows: Sequence[tuple[str, int, int]]) -> int:
+    """Move many watermarks; their rows are locked by this transaction, so their order is free."""
+    if connection.dialect.name == "sqlite":
+        return sum(_set_one(connection, *row) for row in rows)
+    ids, found, goes = zip(*rows, strict=True)
+    columns = [
+        sa.column(name, type_)
+        for name, type_ in (("id", sa.Text), ("found", sa.BigInteger), ("goes", sa.BigInteger))
+    ]
+    moves = sa.func.unnest(
+        sa.cast(list(ids), postgresql.ARRAY(sa.Text)),
+        sa.cast(list(found), postgresql.ARRAY(sa.BigInteger)),
+        sa.cast(list(goes), postgresql.ARRAY(sa.BigInteger)),
+    ).table_valued(*columns, name="moves").render_derived()
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.session_id == moves.c.id, sessions.c.next_sequence == moves.c.found)
+        .values(next_sequence=moves.c.goes, last_used_time=now(connection), closed=False)
+    )
+    return connection.execute(statement).rowcount
 
 
 def close(connection: sa.Connection, session_ids: Collection[str]) -> None:

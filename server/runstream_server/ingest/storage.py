@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy import exc
 
+from runstream_server.ingest.arrays import column as arrays_of
 from runstream_server.ingest.chunks import Chunk
 from runstream_server.store.tables import ID_BLOCK, chunks, segments
 
@@ -37,7 +38,7 @@ def type_of(column: sa.Column[Any]) -> str:
 _TYPES = {column.name: type_of(column) for table in (segments, chunks) for column in table.columns}
 
 
-_COPY_BYTES = 1 << 16
+_COPY_BYTES = 1 << 18
 
 
 class Part(NamedTuple):
@@ -158,7 +159,10 @@ def _insert(
     if sum(len(value) for row in rows for value in row if isinstance(value, bytes)) < _COPY_BYTES:
         # One round trip instead of three.
         types = ", ".join(f"%s::{_TYPES[column]}[]" for column in columns)
-        arrays = tuple(list(column) for column in zip(*rows, strict=True))
+        arrays = tuple(
+            list(values) if None in values else arrays_of(_TYPES[column])(values)
+            for column, values in zip(columns, zip(*rows, strict=True), strict=True)
+        )
         connection.exec_driver_sql(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({types})", arrays)
         return
     raw = connection.connection.driver_connection

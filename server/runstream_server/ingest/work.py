@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import InvalidArgument, ServerError
-from runstream_server.ingest.wire import RawColumns, raw_columns
+from runstream_server.ingest.wire import Ints, RawColumns, raw_columns
 from runstream_server.validation import check_key
 
 MAX_SERIES = 100_000
@@ -21,10 +23,11 @@ MAX_SERIES = 100_000
 class Dictionary:
     """Series numbers of one session as one stream told them: number -> (run id, key)."""
 
-    __slots__ = ("_entries", "refused")
+    __slots__ = ("_entries", "_layouts", "refused")
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[str, str]] = {}
+        self._layouts: dict[str, tuple[bytes, list[str], Ints]] = {}
         self.refused: dict[int, str] = {}
         """Numbers whose key breaks a rule, with the reason."""
 
@@ -51,6 +54,25 @@ class Dictionary:
         """Return the key of a series of the run, or None when the number is not one of its series."""
         entry = self._entries.get(number)
         return entry[1] if entry and entry[0] == run_id and number not in self.refused else None
+
+    def layout(self, run_id: str, numbers: Ints) -> tuple[list[str], Ints] | None:
+        """Return the keys of a run's series in order, and where among them each of the numbers is.
+
+        numbers: int64[k], distinct and rising; two of them may mean one key. None when a number is not one
+        of the run's series. What batch after batch brings is found once: meanings never change.
+        """
+        mark = numbers.tobytes()
+        known = self._layouts.get(run_id)
+        if known and known[0] == mark:
+            return known[1:]
+        keys = [self.key_of(number, run_id) for number in numbers.tolist()]
+        names = sorted({key for key in keys if key is not None})
+        if None in keys:
+            return None
+        position = {name: index for index, name in enumerate(names)}
+        found = names, np.array([position[key] for key in keys if key is not None], np.int64)
+        self._layouts[run_id] = mark, *found
+        return found
 
 
 @dataclass(slots=True)
