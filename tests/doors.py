@@ -79,8 +79,9 @@ class GrpcDoor:
 
     name = "grpc"
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, authorization: str = "") -> None:
         self.channel = channel
+        self.metadata = [("authorization", authorization)] if authorization else []
 
     def call(self, request: Message, timeout: float = TIMEOUT) -> Any:
         """Send a request. Raises: ApiError."""
@@ -91,7 +92,7 @@ class GrpcDoor:
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         try:
-            return call(request, timeout=timeout)
+            return call(request, timeout=timeout, metadata=self.metadata)
         except grpc.RpcError as error:
             raise error_of_rpc(error) from None
 
@@ -115,13 +116,15 @@ class HttpDoor:
 
     name = "http"
 
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, authorization: str = "") -> None:
         self._connection = connection
+        self._headers = {"Authorization": authorization} if authorization else {}
 
     def call(self, request: Message, timeout: float = TIMEOUT) -> Any:
         """Send a request. Raises: ApiError."""
         method = methods()[request.DESCRIPTOR.full_name]
         headers = {"Content-Type": "application/proto", "Connect-Timeout-Ms": str(int(timeout * 1000))}
+        headers |= self._headers
         self._connection.request("POST", path_of(method), request.SerializeToString(), headers)
         answer = self._connection.getresponse()
         body = answer.read()
@@ -141,11 +144,11 @@ def error_of_http(status: int, body: bytes) -> ApiError:
 
 
 @contextmanager
-def open_door(name: str, server: RunningServer) -> Iterator[Door]:
-    """Open the `grpc`, `http` or `rest` door of a server."""
+def open_door(name: str, server: RunningServer, authorization: str = "") -> Iterator[Door]:
+    """Open the `grpc`, `http` or `rest` door of a server. authorization: sent with each call."""
     if name == "grpc":
         with grpc.insecure_channel(server.grpc) as channel:
-            yield GrpcDoor(channel)
+            yield GrpcDoor(channel, authorization)
     else:
         url = urlsplit(server.http)
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=TIMEOUT)
@@ -153,8 +156,8 @@ def open_door(name: str, server: RunningServer) -> Iterator[Door]:
             if name == "rest":
                 from tests.rest_door import RestDoor
 
-                yield RestDoor(connection)
+                yield RestDoor(connection, authorization)
             else:
-                yield HttpDoor(connection)
+                yield HttpDoor(connection, authorization)
         finally:
             connection.close()

@@ -25,8 +25,9 @@ class RestDoor:
 
     name = "rest"
 
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, authorization: str = "") -> None:
         self._connection = connection
+        self._headers = {"Authorization": authorization} if authorization else {}
 
     def call(self, request: Message, timeout: float = TIMEOUT) -> Any:
         """Send a request. Raises: ApiError."""
@@ -41,7 +42,7 @@ class RestDoor:
             body, headers = json.dumps(fields), {"Content-Type": "application/json"}
         elif fields:
             path += "?" + urlencode(list(_items("", fields)))
-        self._connection.request(verb.upper(), path, body, headers)
+        self._connection.request(verb.upper(), path, body, headers | self._headers)
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status != 200:

@@ -22,8 +22,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from runstream_server import services
-from runstream_server.artifacts.store import Artifacts
 from runstream_server.access.gate import Gate
+from runstream_server.artifacts.store import Artifacts
 from runstream_server.backend import StoreError, resolve_backend
 from runstream_server.config import Settings
 from runstream_server.context import Context

@@ -73,17 +73,17 @@ class Settings:
     )
     auth: bool = _setting(
         False,
-        "Ask for credentials and let users do what was granted to them; `runstream db create-admin` makes the "
-        "first user.",
+        "Ask for credentials, and let users do what was granted to them; `runstream db create-admin` makes "
+        "the first user.",
     )
     auth_failures: int = _setting(
         10,
-        "Failures to sign in within a minute after which a source is refused for that user; five times as many "
-        "for all users of a source, ten times for all sources of a user.",
+        "Failures to sign in within a minute after which a source is refused for that user; five times as "
+        "many for all users of a source, ten times for all sources of a user.",
     )
     tls_cert_file: str | None = _setting(
         None,
-        "PEM file with the certificate chain of both ports, which then speak TLS; read again when it changes.",
+        "PEM file with the certificate chain of both ports, which then speak TLS; read anew when it changes.",
     )
     tls_key_file: str | None = _setting(
         None, "PEM file with its private key; default: it is in tls_cert_file."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from runstream_server.access.gate import Gate
     from runstream_server.artifacts.store import Artifacts
     from runstream_server.config import Settings
     from runstream_server.ingest.reader import MetricReader
@@ -44,10 +46,15 @@ class Context:
     """Histories and series."""
     artifacts: Artifacts
     """Files of runs."""
+    gate: Gate | None = None
+    """Who may do what; None where everybody may do everything."""
     grpc_port: int = 0
     """Port of the gRPC door, 0 when there is only a Unix socket."""
 
     async def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking `fn` on the thread pool and return what it returned. Raises: what `fn` raises."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.executor, lambda: fn(*args, **kwargs))
+        if self.gate is None:
+            return await loop.run_in_executor(self.executor, lambda: fn(*args, **kwargs))
+        caller = contextvars.copy_context()  # the stores ask who calls
+        return await loop.run_in_executor(self.executor, lambda: caller.run(fn, *args, **kwargs))

@@ -11,10 +11,12 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from runstream_server.access.gate import Gate
 from runstream_server.backend import StoreError
 from runstream_server.config import Settings
 from runstream_server.interceptors import Doorkeeper
 from runstream_server.services import Service
+from runstream_server.tls import files_of, grpc_credentials
 
 NOTICE_SECONDS = 0.1
 """Time between refusing new calls and closing the port."""
@@ -34,10 +36,10 @@ def _unix_target(path: str) -> str:
 class GrpcDoor:
     """A grpc.aio server of this event loop."""
 
-    def __init__(self, settings: Settings, services: Sequence[Service]) -> None:
+    def __init__(self, settings: Settings, services: Sequence[Service], gate: Gate | None = None) -> None:
         self._settings = settings
         self._services = services
-        self._doorkeeper = Doorkeeper(settings.call_timeout)
+        self._doorkeeper = Doorkeeper(settings.call_timeout, gate)
         self._server: grpc.aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
 
@@ -46,8 +48,15 @@ class GrpcDoor:
         host = self._settings.host.strip("[]")
         server = self._build(shared)
         where = f"[{host}]" if ":" in host else host
+        files = files_of(self._settings)
+        target = f"{where}:{self._settings.grpc_port}"
+        credentials = grpc_credentials(files) if files else None
         try:
-            port = server.add_insecure_port(f"{where}:{self._settings.grpc_port}")
+            port = (
+                server.add_secure_port(target, credentials)
+                if credentials
+                else server.add_insecure_port(target)
+            )
         except RuntimeError:
             raise StoreError(
                 f"cannot listen on {where}:{self._settings.grpc_port}: the address is in use or not of this "

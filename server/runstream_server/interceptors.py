@@ -11,18 +11,23 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
+from runstream_server.access.caller import Caller, current, enter
+from runstream_server.access.gate import Gate, present
 from runstream_server.errors import (
     DeadlineExceeded,
     Internal,
     InvalidArgument,
     ServerError,
+    Unauthenticated,
     Unavailable,
     codes_of,
     retry_after,
@@ -95,9 +100,10 @@ def _cut(text: str, limit: int) -> str:
 class Doorkeeper(grpc.aio.ServerInterceptor):
     """Wraps every handler of ours; health and reflection pass as they are."""
 
-    def __init__(self, call_timeout: float) -> None:
-        """call_timeout: seconds for unary calls that bring no deadline."""
+    def __init__(self, call_timeout: float, gate: Gate | None = None) -> None:
+        """call_timeout: seconds for unary calls that bring no deadline; gate: who may call what."""
         self._call_timeout = call_timeout
+        self._gate = gate
         self.draining = False
         """Set to answer new calls with UNAVAILABLE, which clients take to another server or time."""
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -112,7 +118,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         if method not in self._wrapped:
             handler = await continuation(handler_call_details)
             if handler is None or not method.startswith("/runstream."):
-                return handler
+                return handler if handler is None else self._foreign(handler, method)
             self._wrapped[method] = self._wrap(handler, method)
         return self._wrapped[method]
 
@@ -122,15 +128,52 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         if handler.unary_unary:
             unary = self._unary(handler.unary_unary, handler.request_deserializer, method)
             return grpc.unary_unary_rpc_method_handler(unary, None, write)
-        if handler.unary_stream:
-            call = _after_parsing(handler.unary_stream, handler.request_deserializer, method)
-            return grpc.unary_stream_rpc_method_handler(self._stream(call, method), None, write)
         read = handler.request_deserializer
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler.unary_stream, method, read), None, write
+            )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
                 self._collect(handler.stream_unary, method), read, write
             )
         return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), read, write)
+
+    def _foreign(
+        self, handler: grpc.RpcMethodHandler[Any, Any], method: str
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return the handler of a service not ours: health for everybody, the rest with credentials."""
+        if self._gate is None or method.startswith("/grpc.health."):
+            return handler
+        assert handler.stream_stream, f"{method} is of a kind that is not wrapped"
+        inner: Any = handler.stream_stream
+        gate = self._gate
+
+        async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                await self._enter(context, method)
+                async with gate.watching(present(current())):
+                    async for response in inner(requests, context):
+                        yield response
+            except Exception as error:
+                await _abort(context, error, method)
+
+        return grpc.stream_stream_rpc_method_handler(
+            stream, handler.request_deserializer, handler.response_serializer
+        )
+
+    async def _enter(self, context: Any, method: str) -> None:
+        """Find out who calls. Raises: Unauthenticated; Exhausted; Unavailable."""
+        if self._gate is None:
+            return
+        source = _source(context.peer())
+        if self._gate.is_public(method):
+            enter(Caller(None, source))
+            return
+        values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if len(values) > 1:
+            raise Unauthenticated("send the metadata key authorization once")
+        enter(await self._gate.enter(str(values[0]) if values else "", source))
 
     def _check(self) -> None:
         if self.draining:
@@ -141,10 +184,14 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             start = time.perf_counter()
             try:
                 self._check()
-                request = parse(read, data, method)
                 left = context.time_remaining()
                 seconds = self._call_timeout if left is None else left
-                return await in_time(call(request, context), seconds, method)
+                if self._gate is None:
+                    return await in_time(call(parse(read, data, method), context), seconds, method)
+                await self._enter(context, method)
+                request = parse(read, data, method)
+                work = self._gate.run(method, request, lambda: call(request, context))
+                return await in_time(work, seconds, method)
             except Exception as error:
                 await _abort(context, error, method)
             finally:
@@ -156,23 +203,33 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         async def collect(requests: Any, context: Any) -> Any:
             try:
                 self._check()
-                return await call(requests, context)
+                if self._gate is None:
+                    return await call(requests, context)
+                await self._enter(context, method)
+                async with self._gate.streaming(method, requests, single=False) as checked:
+                    return await call(checked, context)
             except Exception as error:
                 await _abort(context, error, method)
 
         return collect
 
-    def _stream(self, call: Any, method: str) -> Any:
+    def _stream(self, call: Any, method: str, read: Any = None) -> Any:
+        """Return a handler around `call`. read: of its one request; None when it takes a stream of them."""
+
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             logger.debug("%s begins", method)
             try:
                 self._check()
-                responses = call(request, context)
-                if inspect.isawaitable(responses):
-                    await responses
-                    return
-                async for response in responses:
-                    yield response
+                await self._enter(context, method)
+                if read is not None:
+                    request = parse(read, request, method)
+                async with self._streaming(method, request, single=read is not None) as checked:
+                    responses = call(checked, context)
+                    if inspect.isawaitable(responses):
+                        await responses
+                        return
+                    async for response in responses:
+                        yield response
             except Exception as error:
                 await _abort(context, error, method)
             finally:
@@ -180,17 +237,16 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
 
         return stream
 
+    def _streaming(self, method: str, request: Any, *, single: bool) -> AbstractAsyncContextManager[Any]:
+        if self._gate is None:
+            return nullcontext(request)
+        return self._gate.streaming(method, request, single=single)
 
-def _after_parsing(call: Any, read: Any, method: str) -> Any:
-    async def parsed(data: bytes, context: Any) -> AsyncIterator[Any]:
-        responses = call(parse(read, data, method), context)
-        if inspect.isawaitable(responses):
-            await responses
-            return
-        async for response in responses:
-            yield response
 
-    return parsed
+def _source(peer: str) -> str:
+    """Return the address of gRPC's `ipv4:1.2.3.4:5`, `ipv6:[::1]:5` or `unix:`, without port."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 async def _abort(context: Any, error: Exception, method: str) -> None:

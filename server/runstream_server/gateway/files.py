@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from runstream.v1 import artifacts_pb2
+from google.protobuf.message import Message
+
+from runstream.v1 import artifacts_pb2, logged_models_pb2, proxied_artifacts_pb2
 from runstream_server import validation as v
+from runstream_server.access.caller import current
+from runstream_server.access.gate import present
 from runstream_server.artifacts.base import no_file
 from runstream_server.artifacts.owners import Owners
 from runstream_server.artifacts.path import ArtifactPath
@@ -73,6 +77,40 @@ class Exchange:
 Handle = Callable[[Exchange], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class FileRoute:
+    """What answers a request, and the RPC that names the same resources: its declaration decides."""
+
+    handle: Handle
+    method: str
+    """Full name of the RPC."""
+    request: Callable[[Mapping[str, str]], Message]
+    """Makes the RPC's request of the query parameters."""
+
+
+_LIST = "/runstream.v1.ArtifactService/ListArtifacts"
+_LIST_MODEL = "/runstream.v1.LoggedModelService/ListLoggedModelArtifacts"
+_GET_URL = "/runstream.v1.ProxiedArtifactService/GetPresignedDownloadUrl"
+_CREATE = "/runstream.v1.ProxiedArtifactService/CreateMultipartUpload"
+
+
+def _listed(query: Mapping[str, str]) -> Message:
+    return artifacts_pb2.ListArtifactsRequest(
+        run_id=query.get("run_id", ""), run_uuid=query.get("run_uuid", "")
+    )
+
+
+def _listed_version(query: Mapping[str, str]) -> Message:
+    named = artifacts_pb2.ModelVersionName(name=query.get("name", ""))
+    return artifacts_pb2.ListArtifactsRequest(owner=artifacts_pb2.ArtifactOwner(model_version=named))
+
+
+# Each reads the very parameter that its handler does: with two of them, one could name another run.
+def _written(query: Mapping[str, str], parameter: str = "run_id") -> Message:
+    header = artifacts_pb2.UploadHeader(run_id=query.get(parameter, ""))
+    return artifacts_pb2.UploadArtifactRequest(header=header)
+
+
 class FileDoor:
     """Bytes of artifacts over HTTP."""
 
@@ -84,16 +122,13 @@ class FileDoor:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer a request of these routes; return False, having done nothing, when it is none."""
-        handle = self._find(scope)
-        if handle is None:
+        route = self._find(scope)
+        if route is None:
             return False
         started = Started(send)
         exchange = _exchange(scope, receive, started)
         try:
-            if self._context.gate is None:
-                await handle(exchange)
-            else:
-                await self._allowed(self._context.gate, exchange, handle)
+            await self._handle(route, exchange)
         except RangeRefused as error:
             answer = refused(416, "INVALID_PARAMETER_VALUE", "the range begins past the end of the file")
             answer.headers["Content-Range"] = f"bytes */{error.size}"
@@ -105,31 +140,48 @@ class FileDoor:
             await started.fail(error_answer(Internal("internal error; the server's log has the details")))
         return True
 
-    def _find(self, scope: Scope) -> Handle | None:
+    async def _handle(self, route: FileRoute, exchange: Exchange) -> None:
+        gate = self._context.gate
+        if gate is None:
+            await route.handle(exchange)
+            return
+        caller, request = present(current()), route.request(exchange.query)
+        await gate.check(route.method, request, caller)
+        async with gate.watching(caller, route.method, request):
+            await route.handle(exchange)
+
+    def _find(self, scope: Scope) -> FileRoute | None:
         verb, raw = scope["method"], (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         if not raw.startswith(self._prefix):
             return None
         path = raw[len(self._prefix) :]
         reads = verb in ("GET", "HEAD")
         if verb == "PUT" and path == _UPLOAD:
-            return self._put_run_file
+            return FileRoute(self._put_run_file, _UPLOAD, _written)
         if reads and path == "/get-artifact":
-            return self._get_run_file
+            return FileRoute(self._get_run_file, _LIST, _listed)
         if reads and path == "/model-versions/get-artifact":
-            return self._get_version_file
+            return FileRoute(self._get_version_file, _LIST, _listed_version)
         match = _API.fullmatch(path)
         return self._find_api(verb, reads, match[1]) if match else None
 
-    def _find_api(self, verb: str, reads: bool, path: str) -> Handle | None:
+    def _find_api(self, verb: str, reads: bool, path: str) -> FileRoute | None:
         if path.startswith(_LOCATION) and (reads or verb == "PUT"):
             location = unquote(path.removeprefix(_LOCATION))
             if reads:
-                return lambda exchange: self._get_location(exchange, location)
-            return lambda exchange: self._put_location(exchange, location)
+                read = proxied_artifacts_pb2.GetPresignedDownloadUrlRequest(artifact_path=location)
+                return FileRoute(lambda each: self._get_location(each, location), _GET_URL, lambda _: read)
+            write = proxied_artifacts_pb2.CreateMultipartUploadRequest(artifact_path=location)
+            return FileRoute(lambda each: self._put_location(each, location), _CREATE, lambda _: write)
         if reads and (match := _MODEL_FILE.fullmatch(path)):
             model_id = unquote(match[1])
-            return lambda exchange: self._get_model_file(exchange, model_id)
-        return self._post_small if (verb, path) == ("POST", "/mlflow/upload-artifact") else None
+            of_model = logged_models_pb2.ListLoggedModelArtifactsRequest(model_id=model_id)
+            return FileRoute(
+                lambda each: self._get_model_file(each, model_id), _LIST_MODEL, lambda _: of_model
+            )
+        if (verb, path) == ("POST", "/mlflow/upload-artifact"):
+            return FileRoute(self._post_small, _UPLOAD, lambda query: _written(query, "run_uuid"))
+        return None
 
     async def _get_run_file(self, exchange: Exchange) -> None:
         run_id = v.pick_run_id(exchange.query.get("run_id", ""), exchange.query.get("run_uuid", ""))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -26,11 +26,14 @@ SERVICES: Mapping[str, str] = {
     "LoggedModelService": "logged_models",
     "DatasetService": "datasets",
     "ServerInfoService": "server",
+    "AccessService": "access",
 }
 """Service to the name of its .proto file."""
 MODULES: Mapping[str, str] = {"server": "server_info"}
 """Names of modules here that differ from that of the .proto file."""
-ARTIFACTS_ONLY = frozenset({"ArtifactService", "ProxiedArtifactService", "ServerInfoService"})
+ARTIFACTS_ONLY = frozenset(
+    {"ArtifactService", "ProxiedArtifactService", "ServerInfoService", "AccessService"}
+)
 """Services of a server that serves artifacts and nothing else."""
 
 
@@ -53,6 +56,15 @@ class Service:
             for method in self.descriptor.methods
             if not method.client_streaming and not method.server_streaming
         }
+
+
+def all_methods(services: Iterable[Service]) -> dict[str, MethodDescriptor]:
+    """Return the methods of services by full name, streams too."""
+    return {
+        f"/{service.descriptor.full_name}/{method.name}": method
+        for service in services
+        for method in service.descriptor.methods
+    }
 
 
 def build(context: Context) -> list[Service]:

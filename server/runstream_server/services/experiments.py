@@ -6,8 +6,17 @@ from typing import Any
 
 from runstream.v1 import experiments_pb2, experiments_pb2_grpc
 from runstream_server import validation as v
+from runstream_server.access.caller import current
 from runstream_server.artifacts.locations import check_experiment_location
 from runstream_server.context import Context
+from runstream_server.errors import PermissionDenied
+
+
+def _check_chooser() -> None:
+    """Raise PermissionDenied where a location could lie among the artifacts of others."""
+    caller = current()
+    if caller and not caller.free:
+        raise PermissionDenied("only an administrator chooses artifact_location; leave it out")
 
 
 class ExperimentService(experiments_pb2_grpc.ExperimentServiceServicer):
@@ -25,6 +34,7 @@ class ExperimentService(experiments_pb2_grpc.ExperimentServiceServicer):
             v.check_experiment_tag(tag.key, tag.value, f"tags[{index}]")
         location = request.artifact_location
         if location:
+            _check_chooser()
             location = check_experiment_location(self._context.settings, location)
         store = self._context.experiments
         created = await self._context.call(store.create_experiment, name, location, request.tags)

@@ -10,6 +10,7 @@ from runstream.v1 import datasets_pb2
 from runstream_server.search.entities import CONTEXT_TAG
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import datasets, input_tags, inputs
+from runstream_server.store.visibility import readable_experiments
 
 MAX_SUMMARIES = 1000
 
@@ -29,7 +30,7 @@ def search_datasets(
         .distinct()
         .join(inputs, inputs.c.dataset == datasets.c.id)
         .outerjoin(input_tags, context)
-        .where(among(connection, datasets.c.experiment, experiments))
+        .where(among(connection, datasets.c.experiment, readable_experiments(connection, experiments)))
         .order_by(*columns)
         .limit(MAX_SUMMARIES)
     )

@@ -14,6 +14,7 @@ from runstream_server.search.query import Prepared, fetch, prepare
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import experiment_tags, experiments
+from runstream_server.store.visibility import only_readable_experiments
 
 DEFAULT_RESULTS = 1000
 MAX_RESULTS = 50_000
@@ -77,7 +78,7 @@ def search_experiments(
 def _search(
     connection: sa.Connection, prepared: Prepared, view: int
 ) -> experiments_pb2.SearchExperimentsResponse:
-    conditions: list[sa.ColumnElement[bool]] = []
+    conditions = only_readable_experiments(experiments.c.id)
     if view == experiments_pb2.VIEW_TYPE_ACTIVE_ONLY:
         conditions.append(experiments.c.deleted_time.is_(None))
     elif view == experiments_pb2.VIEW_TYPE_DELETED_ONLY:

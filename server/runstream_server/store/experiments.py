@@ -19,6 +19,7 @@ from runstream_server.store.bulk import insert
 from runstream_server.store.clock import now_ms
 from runstream_server.store.engine import Database
 from runstream_server.store.experiment_reader import COLUMNS, load_experiments, search_experiments
+from runstream_server.store.ownership import own_experiment
 from runstream_server.store.tables import experiment_tags, experiments, runs
 
 DEFAULT_ID = 0
@@ -113,6 +114,8 @@ class ExperimentStore:
             .values(name=name, artifact_location=artifact_location, creation_time=now, last_update_time=now)
             .returning(experiments.c.id)
         )
+        if experiment is not None:
+            own_experiment(connection, experiment)
         if experiment is not None and not artifact_location:
             location = experiment_location(self._settings, str(experiment))
             _change(connection, experiment, artifact_location=location)

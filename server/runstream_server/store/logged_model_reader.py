@@ -19,6 +19,7 @@ from runstream_server.store.tables import (
     registered_models,
     runs,
 )
+from runstream_server.store.visibility import only_readable_models
 
 MAX_METRICS = 1000
 """Points returned with a model: the newest."""
@@ -109,6 +110,6 @@ def _registrations(connection: sa.Connection, model_ids: Sequence[str]) -> sa.Se
     return (
         sa.select(column.model_id, registered_models.c.name, column.version)
         .join(registered_models, registered_models.c.id == column.model)
-        .where(among(connection, column.model_id, model_ids))
+        .where(among(connection, column.model_id, model_ids), *only_readable_models(column.model))
         .order_by(column.model_id, registered_models.c.name, column.version)
     )

@@ -26,6 +26,7 @@ from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.logged_model_reader import COLUMNS, load_models
 from runstream_server.store.tables import logged_model_metrics, logged_models
+from runstream_server.store.visibility import readable_experiments
 from runstream_server.validation import check_max_results, missing, parse_experiment_id
 
 DEFAULT_RESULTS = 50
@@ -74,7 +75,7 @@ def _search(
     datasets: _Datasets,
 ) -> logged_models_pb2.SearchLoggedModelsResponse:
     conditions = [
-        among(connection, logged_models.c.experiment, experiments),
+        among(connection, logged_models.c.experiment, readable_experiments(connection, experiments)),
         logged_models.c.deleted_time.is_(None),
     ]
     if datasets and not _has_metric(prepared.node):

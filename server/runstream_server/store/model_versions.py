@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from runstream.v1 import registry_pb2
+from runstream_server.access.caller import login
 from runstream_server.artifacts.locations import LocationSettings
 from runstream_server.errors import InvalidArgument
 from runstream_server.search.prompts import IS_PROMPT_TAG
@@ -54,6 +55,7 @@ def create(
         sa.insert(model_versions).values(
             model=row.id,
             version=version,
+            user_id=login(),
             description=request.description,
             source=resolved.source or request.source,
             storage_location=resolved.location,

@@ -8,10 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from runstream.v1 import registry_pb2
+from runstream_server.access.caller import login
 from runstream_server.errors import AlreadyExists
 from runstream_server.search.prompts import IS_PROMPT_TAG
 from runstream_server.store.bulk import insert
 from runstream_server.store.clock import now_ms
+from runstream_server.store.ownership import own_model
 from runstream_server.store.registry_reader import (
     find_model,
     find_version,
@@ -35,11 +37,12 @@ def create(
     model = connection.scalar(
         insert(connection, registered_models)
         .on_conflict_do_nothing(index_elements=["name"])
-        .values(name=name, description=description, creation_time=now, last_update_time=now)
+        .values(name=name, user_id=login(), description=description, creation_time=now, last_update_time=now)
         .returning(registered_models.c.id)
     )
     if model is None:
         raise _taken(connection, name, tags)
+    own_model(connection, model)
     if tags:
         connection.execute(
             sa.insert(registered_model_tags),

@@ -17,6 +17,8 @@ from runstream_server.store.registry_reader import (
     load_models,
     load_versions,
 )
+from runstream_server.store.tables import model_versions, registered_models
+from runstream_server.store.visibility import only_readable_models
 
 DEFAULT_MODELS, MAX_MODELS = 100, 1000
 DEFAULT_VERSIONS, MAX_VERSIONS = 10_000, 200_000
@@ -40,6 +42,7 @@ def search_models(
 
 def _models(connection: sa.Connection, prepared: Prepared) -> registry_pb2.SearchRegisteredModelsResponse:
     search, conditions = without_prompts(prepared)
+    conditions = [*conditions, *only_readable_models(registered_models.c.id)]
     page = fetch(connection, search, MODEL_COLUMNS, conditions)
     return registry_pb2.SearchRegisteredModelsResponse(
         registered_models=load_models(connection, page.rows), next_page_token=page.token
@@ -64,6 +67,7 @@ def search_versions(
 
 def _versions(connection: sa.Connection, prepared: Prepared) -> registry_pb2.SearchModelVersionsResponse:
     search, conditions = without_prompts(prepared)
+    conditions = [*conditions, *only_readable_models(model_versions.c.model)]
     page = fetch(connection, search, VERSION_COLUMNS, conditions, source=VERSION_SOURCE)
     return registry_pb2.SearchModelVersionsResponse(
         model_versions=load_versions(connection, page.rows), next_page_token=page.token

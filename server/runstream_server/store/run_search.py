@@ -15,6 +15,7 @@ from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.run_reader import INFO_COLUMNS, load_runs, read_parts
 from runstream_server.store.tables import runs
+from runstream_server.store.visibility import readable_experiments
 from runstream_server.validation import parse_experiment_id
 
 DEFAULT_RESULTS = 1000
@@ -54,7 +55,7 @@ def experiment_keys(ids: Iterable[str], field: str = "experiment_ids") -> list[i
 def _search(
     connection: sa.Connection, prepared: Prepared, experiments: list[int], view: int, parts: Set[str]
 ) -> runs_pb2.SearchRunsResponse:
-    scope = scope_of(connection, experiments)
+    scope = scope_of(connection, readable_experiments(connection, experiments))
     page = fetch(connection, prepared, INFO_COLUMNS, in_view(scope, view), scope=scope)
     return runs_pb2.SearchRunsResponse(
         runs=load_runs(connection, page.rows, parts), next_page_token=page.token

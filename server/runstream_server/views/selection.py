@@ -16,6 +16,7 @@ from runstream_server.search.paging import Pager
 from runstream_server.search.query import Prepared, prepare
 from runstream_server.search.summaries import settle
 from runstream_server.store.run_search import experiment_keys, in_view, scope_of
+from runstream_server.store.visibility import readable_experiments
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Selection:
 
     def scope(self, connection: sa.Connection) -> Scope:
         """Return the condition that a row belongs to the experiments."""
-        return scope_of(connection, self.experiments)
+        return scope_of(connection, self.readable(connection))
+
+    def readable(self, connection: sa.Connection) -> list[int]:
+        """Return the keys of those experiments that the caller may read."""
+        return readable_experiments(connection, self.experiments)
 
     def conditions(self, scope: Scope) -> list[sa.ColumnElement[bool]]:
         """Return the conditions beside the filter."""

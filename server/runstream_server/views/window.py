@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from runstream.v1 import views_pb2
+from runstream_server.access.caller import current
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.search.entities import RUNS
 from runstream_server.search.order import Term
 from runstream_server.search.paging import Pager
-from runstream_server.search.query import fetch
+from runstream_server.search.query import fetch, fetch_keys
 from runstream_server.search.summaries import settle
 from runstream_server.search.tree import And
 from runstream_server.store.bulk import among
@@ -47,7 +48,9 @@ def window_runs(
         raise InvalidArgument("offset must not be negative", field="offset")
     terms = parse_columns(request.columns, "columns", MAX_COLUMNS)
     selection = select_runs(pager, request.query, limit, request.page_token)
-    digest = hashlib.sha256(json.dumps(selection.prepared.query).encode()).digest()
+    # Of what the caller may read now: whoever may read less is not shown the order of others.
+    of = [selection.prepared.query, *([db.read(selection.readable)] if current() else [])]
+    digest = hashlib.sha256(json.dumps(of).encode()).digest()
     snapshot = request.snapshot
     if not snapshot and not request.page_token:
         keys = db.read(_order, selection)
@@ -64,17 +67,15 @@ def window_runs(
     return db.read(_loose, request, selection, terms)
 
 
-def _order(connection: sa.Connection, selection: Selection) -> list[int]:
+def _order(connection: sa.Connection, selection: Selection) -> NDArray[np.int64]:
     """Return the keys of the runs in order, one more than a snapshot holds where there are more."""
     scope = selection.scope(connection)
-    everything = replace(selection.prepared, max_results=MAX_FROZEN + 1, position=None)
-    page = fetch(connection, everything, (runs.c.id,), selection.conditions(scope), scope=scope)
-    return [row.id for row in page.rows]
+    return fetch_keys(connection, selection.prepared, selection.conditions(scope), scope, MAX_FROZEN + 1)
 
 
-def _store(connection: sa.Connection, name: str, digest: bytes, keys: list[int]) -> None:
+def _store(connection: sa.Connection, name: str, digest: bytes, keys: NDArray[np.int64]) -> None:
     connection.execute(sa.delete(snapshots).where(snapshots.c.expiry_time < now_ms()))
-    values = np.array(keys, "<i8").tobytes()
+    values = keys.astype("<i8").tobytes()
     connection.execute(
         sa.insert(snapshots).values(
             id=name, query=digest, expiry_time=now_ms() + LIFETIME_MS, total=len(keys), runs=values
@@ -138,9 +139,14 @@ def _load(
     selection: Selection,
     terms: list[Term],
 ) -> views_pb2.WindowRunsResponse:
-    _, settled = settle(connection, RUNS, And(()), terms, selection.scope(connection))
-    query = sa.select(runs.c.id, runs.c.run_id).where(among(connection, runs.c.id, keys))
+    scope = selection.scope(connection)
+    _, settled = settle(connection, RUNS, And(()), terms, scope)
+    # A run of the snapshot may have moved to another experiment meanwhile.
+    query = sa.select(runs.c.id, runs.c.run_id).where(
+        among(connection, runs.c.id, keys), scope(runs.c.experiment)
+    )
     ids = {row.id: row.run_id for row in connection.execute(query)}
+    keys = [key if key in ids else -1 for key in keys]
     return views_pb2.WindowRunsResponse(
         run_ids=[ids.get(key, "") for key in keys],
         columns=load_columns(connection, keys, request.columns, settled),
