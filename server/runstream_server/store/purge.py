@@ -28,6 +28,7 @@ _OF_RUN = (
     t.chunks,
     t.run_sources,
     t.rewinds,
+    t.console,
     t.inputs,
     t.input_tags,
     t.input_models,

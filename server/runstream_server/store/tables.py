@@ -4,11 +4,13 @@
                  └─ runs ─┬─ params, tags, latest_metrics      (carry experiment for the search indexes)
                           ├─ segments ──compactor──> chunks    (points; hash-partitioned by run on PostgreSQL)
                           ├─ run_sources, rewinds              (who wrote points; what a rewind hides)
+                          ├─ console                           (what the run's processes printed)
                           ├─ inputs ── datasets
                           ├─ input_models, output_models
                           └─ run_models                        (MLmodel descriptions, of log-model)
     logged_models ── logged_model_params, logged_model_tags, logged_model_metrics   (carry experiment too)
     sessions                                                   (watermarks: exactly once)
+    idempotency_keys                                           (unary calls: exactly once)
     users ─┬─ tokens, memberships ── groups
            └─ grants ── experiments, registered_models         (of users and groups)
     audit                                                      (append-only)
@@ -85,6 +87,10 @@ runs = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
     # Last source number given out; source 0 is REST and unary calls.
     sa.Column("last_source", sa.Integer, nullable=False, server_default="0"),
+    # Session whose process started the run, or took it up last: the run is lost when all its sessions vanish.
+    sa.Column("owner_session", Text, nullable=True),
+    # When the server ended the run because nobody was heard of; NULL again once anybody is.
+    _int("lost_time", nullable=True),
     sa.Index("runs_by_experiment", "experiment", "start_time", "run_id"),
     sqlite_autoincrement=True,
 )
@@ -103,6 +109,9 @@ for _name, _condition in (
         postgresql_where=_condition,
         sqlite_where=_condition,
     )
+
+_owned = (runs.c.status == 1) & runs.c.owner_session.is_not(None)
+sa.Index("runs_owned", runs.c.id, postgresql_where=_owned, sqlite_where=_owned)
 
 params = sa.Table(
     "params",
@@ -167,6 +176,9 @@ sessions = sa.Table(
     sa.Column("host", Text, nullable=False, server_default=""),
     sa.Column("rank", sa.Integer, nullable=True),
     sa.Column("client_version", Text, nullable=False, server_default=""),
+    sa.Column("local_rank", sa.Integer, nullable=True),
+    _int("pid", server_default="0"),
+    sa.Column("user", Text, nullable=False, server_default=""),
     _int("creation_time"),
     _int("last_used_time"),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -181,6 +193,14 @@ run_sources = sa.Table(
     sa.Column("session_id", Text, nullable=False),
     sa.Column("host", Text, nullable=False, server_default=""),
     sa.Column("rank", sa.Integer, nullable=True),
+    sa.Column("local_rank", sa.Integer, nullable=True),
+    _int("pid", server_default="0"),
+    sa.Column("user", Text, nullable=False, server_default=""),
+    _int("creation_time", nullable=True),
+    # Of its session, once that is removed.
+    _int("last_seen_time", nullable=True),
+    # Set by a rewind when the session had ended: what it still delivers is of this generation.
+    sa.Column("last_generation", sa.Integer, nullable=True),
     sa.Index("run_sources_by_session", "session_id", "run", unique=True),
 )
 
@@ -192,6 +212,38 @@ rewinds = sa.Table(
     sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
     _int("step"),
 )
+
+console = sa.Table(
+    "console",
+    metadata,
+    _int("run", primary_key=True),
+    sa.Column("source", sa.Integer, primary_key=True, autoincrement=False),
+    # First sequence of the batch that brought it: order within the source.
+    _int("sequence", primary_key=True),
+    # Unix milliseconds UTC of its first piece.
+    _int("timestamp"),
+    # Bytes of text.
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+"""Console output of one source from one batch, compressed (ingest/console.py)."""
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    # Login of the caller, empty without authentication: callers do not see each other's keys.
+    sa.Column("user", Text, primary_key=True),
+    _key(),
+    # Number of the transaction within the call.
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    # SHA-256 of method and request.
+    sa.Column("request", sa.LargeBinary, nullable=False),
+    # What the transaction returned, see store/idempotency.py.
+    sa.Column("result", sa.LargeBinary, nullable=True),
+    _int("last_used_time"),
+    sa.Index("idempotency_keys_by_last_used", "last_used_time"),
+)
+"""Keys of mutations that took effect, and their results."""
 
 segments = sa.Table(
     "segments",

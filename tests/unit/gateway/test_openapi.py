@@ -49,7 +49,7 @@ def test_types_are_those_of_the_wire():
 
 def test_a_get_lists_its_query():
     found = MADE["paths"]["/api/2.0/mlflow/metrics/get-history"]["get"]
-    assert {"run_id", "run_uuid", "metric_key", "page_token", "max_results"} == {
+    assert {"run_id", "run_uuid", "metric_key", "page_token", "max_results", "source"} == {
         each["name"] for each in found["parameters"]
     }
     assert "requestBody" not in found
