@@ -128,6 +128,7 @@ class HttpDoor:
             query=scope["query_string"].decode("latin-1"),
             content_type=headers.get("content-type"),
             body=body,
+            headers=headers,
         )
         return await self._rest.answer(request)
 

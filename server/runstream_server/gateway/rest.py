@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -19,7 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
-from runstream_server.gateway import reading, writing
+from runstream_server.gateway import reading, shapes, writing
 from runstream_server.gateway.routes import Route, RouteTable
 
 logger = logging.getLogger("runstream.gateway")
@@ -51,6 +51,8 @@ class Request:
     """Content-Type header."""
     body: bytes = b""
     """Whole body."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """All headers by their names in lower case."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ class RestDoor:
         if request.verb not in ("GET", "HEAD"):
             check_content_type(request)
         message = await self._heavy(len(request.body), read, route, variables, request)
+        shapes.take_condition(message, request.headers)
         response = await self._invoke(route.method, message)
-        body = await self._heavy(response.ByteSize(), writing.write_json, response)
-        return Answer(200, body)
+        return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:
         if size <= OFFLOAD_BYTES:
