@@ -108,11 +108,15 @@ def _set_at_once(connection: sa.Connection, rows: Sequence[tuple[str, int, int]]
         sa.column(name, type_)
         for name, type_ in (("id", sa.Text), ("found", sa.BigInteger), ("goes", sa.BigInteger))
     ]
-    moves = sa.func.unnest(
-        sa.cast(list(ids), postgresql.ARRAY(sa.Text)),
-        sa.cast(list(found), postgresql.ARRAY(sa.BigInteger)),
-        sa.cast(list(goes), postgresql.ARRAY(sa.BigInteger)),
-    ).table_valued(*columns, name="moves").render_derived()
+    moves = (
+        sa.func.unnest(
+            sa.cast(list(ids), postgresql.ARRAY(sa.Text)),
+            sa.cast(list(found), postgresql.ARRAY(sa.BigInteger)),
+            sa.cast(list(goes), postgresql.ARRAY(sa.BigInteger)),
+        )
+        .table_valued(*columns, name="moves")
+        .render_derived()
+    )
     statement = (
         sa.update(sessions)
         .where(sessions.c.session_id == moves.c.id, sessions.c.next_sequence == moves.c.found)
