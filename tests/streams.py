@@ -80,10 +80,12 @@ class Session:
 class Stream:
     """An open call; `send` frames, `receive` answers."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, authorization: str = "") -> None:
         self._requests: queue.SimpleQueue[metrics_pb2.StreamMetricsRequest | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._call = metrics_pb2_grpc.MetricServiceStub(channel).StreamMetrics(self._frames())
+        metadata = (("authorization", authorization),) if authorization else None
+        stub = metrics_pb2_grpc.MetricServiceStub(channel)
+        self._call = stub.StreamMetrics(self._frames(), metadata=metadata)
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
 

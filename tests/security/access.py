@@ -49,7 +49,7 @@ class Guarded:
         self.call(pb.CreateUserRequest(user=login))
         return login, "Bearer " + self.call(pb.CreateTokenRequest(user=login)).secret
 
-    def grant(self, login: str, role: int, *, experiment: str = "", model: str = "") -> None:
+    def grant(self, login: str, role: Any, *, experiment: str = "", model: str = "") -> None:
         """Give a user a role."""
         self.call(
             pb.SetGrantRequest(

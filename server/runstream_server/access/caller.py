@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -59,6 +61,16 @@ def current() -> Caller | None:
 def enter(caller: Caller | None) -> None:
     """Set the caller of the task that runs; a door does it once for each call."""
     _current.set(caller)
+
+
+@contextmanager
+def acting(caller: Caller) -> Iterator[None]:
+    """Work for a caller in a thread that works for many."""
+    before = _current.set(caller)
+    try:
+        yield
+    finally:
+        _current.reset(before)
 
 
 def login() -> str:

@@ -38,8 +38,10 @@ class Roles:
         role, since = self._known.get((user, target), (0, 0.0))
         return role if role and self._clock() - since < FRESH else 0
 
-    def read(self, connection: sa.Connection, user: int, targets: Collection[Target]) -> dict[Target, int]:
-        """Read the roles on `targets` that a user has and remember them."""
+    def read(
+        self, connection: sa.Connection, user: int, targets: Collection[Target], *, remember: bool = True
+    ) -> dict[Target, int]:
+        """Read the roles on `targets` that a user has, and remember them unless told not to."""
         found: dict[Target, int] = {}
         for kind, column in (("experiment", grants.c.experiment), ("model", grants.c.model)):
             keys = sorted({target.key for target in targets if target.kind == kind})
@@ -48,16 +50,22 @@ class Roles:
                 query = query.where(among(connection, column, keys), of_user(user))
                 rows = connection.execute(query)
                 found |= {Target(kind, key): role for key, role in rows}  # type: ignore[arg-type]
+        if not remember:
+            return found
         if len(self._known) > _MAX_KNOWN:
             self._known.clear()
         now = self._clock()
         self._known.update({(user, target): (role, now) for target, role in found.items()})
         return found
 
-    def role(self, connection: sa.Connection, user: int, target: Target, wanted: int) -> int:
+    def role(
+        self, connection: sa.Connection, user: int, target: Target, wanted: int, *, remember: bool = True
+    ) -> int:
         """Return the role of a user on a target, read unless `wanted` is known to be reached."""
         known = self.known(user, target)
-        return known if known >= wanted else self.read(connection, user, [target]).get(target, 0)
+        if known >= wanted:
+            return known
+        return self.read(connection, user, [target], remember=remember).get(target, 0)
 
     def forget(self) -> None:
         """Believe nothing any more."""

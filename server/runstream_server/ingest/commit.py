@@ -65,6 +65,7 @@ class Commit:
     """Declarations that cannot be met."""
     arrived: set[SessionRun] = field(default_factory=set)
     """Runs that exist."""
+    _denied: dict[SessionRun, ServerError] = field(default_factory=dict)
     _found: dict[str, int] = field(default_factory=dict)
     _marks: dict[str, int] = field(default_factory=dict)
     _runs: dict[str, RunKey] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Commit:
         members = [work for work in self.works if isinstance(work, SessionWork)]
         self._outcome = {id(work): Outcome() for work in members}
         self._hold_sessions(members)
+        self._find_strangers(members)
         self._declare(members)
         self._hold_runs(members)
         units: list[Unit] = []
@@ -91,6 +93,22 @@ class Commit:
             sessions.create(self.connection, opens.values())
         self._found = sessions.lock(self.connection, {work.session_id for work in works})
         self._marks = dict(self._found)
+
+    def _find_strangers(self, works: Sequence[SessionWork]) -> None:
+        """Note which runs are not for the callers of these works to write to."""
+        asked = [
+            (work, {*work.run_ids, *(item.run_id for item in self._declarations(work))})
+            for work in works
+            if work.rights
+        ]
+        if not asked:
+            return
+        known = resolve(self.connection, {run_id for _, run_ids in asked for run_id in run_ids})
+        for work, run_ids in asked:
+            assert work.rights
+            for run_id in run_ids & known.keys():
+                if error := work.rights.refusal(self.connection, known[run_id]):
+                    self._denied[work.session_id, run_id] = error
 
     def _declare(self, works: Sequence[SessionWork]) -> None:
         pending = [
@@ -114,8 +132,13 @@ class Commit:
 
     def _ensure(self, declaration: metrics_pb2.RunDeclaration, work: SessionWork) -> None:
         pair = (work.session_id, declaration.run_id)
+        if pair in self._denied:
+            return  # its points and events are refused one by one
         try:
-            ensure_run(self.connection, declaration, self.memory.ensure_experiment)
+            if work.rights:
+                work.rights.ensure_run(self.connection, declaration, self.memory.ensure_experiment)
+            else:
+                ensure_run(self.connection, declaration, self.memory.ensure_experiment)
         except Unavailable:
             raise
         except ServerError as error:
@@ -131,6 +154,7 @@ class Commit:
         live = [work for work in works if work.session_id in self._marks]
         pairs = {(work.session_id, item.run_id) for work in live for item in self._declarations(work)}
         pairs |= {(work.session_id, unit.run_id) for work in live for unit in work.points}
+        pairs -= self._denied.keys()
         changing = {
             unit.run_id for work in live for unit in work.events if unit.event.WhichOneof("event") == "status"
         }
@@ -199,19 +223,28 @@ class Commit:
     def _admit(self, work: SessionWork) -> list[Unit]:
         good: list[Unit] = []
         for unit in work.units:
-            error = reason_to_refuse(unit, self._runs)
+            error = self._reason(unit)
             if error:
                 self._refuse(unit, error)
             else:
                 good.append(unit)
         return good
 
+    def _reason(self, unit: Unit) -> ServerError | None:
+        if error := self._denied.get((unit.work.session_id, unit.run_id)):
+            return error
+        rights, run = unit.work.rights, self._runs.get(unit.run_id)
+        # It may have come since strangers were looked for.
+        if rights and run and (error := rights.refusal(self.connection, run)):
+            return error
+        return reason_to_refuse(unit, self._runs)
+
     def _refuse(self, unit: Unit, error: ServerError) -> None:
         self._outcome[id(unit.work)].refused.append(refusal(unit, error))
 
     def _refused_before(self, work: SessionWork) -> list[metrics_pb2.RefusedUnit]:
         """Return what of a committed batch was refused: the first answer may have been lost on its way."""
-        found = [(unit, error) for unit in work.units if (error := reason_to_refuse(unit, self._runs))]
+        found = [(unit, error) for unit in work.units if (error := self._reason(unit))]
         bad = {id(unit) for unit, _ in found}
         points = [unit for unit in work.points if id(unit) not in bad]
         others = [unit for unit in work.events if id(unit) not in bad]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from runstream.v1 import metrics_pb2
 from runstream_server.errors import InvalidArgument, ServerError, SessionExpired, Unavailable
+from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork
 from runstream_server.ingest.writer import MetricWriter, check_session_id, open_work, opened_frame
 
@@ -41,8 +42,10 @@ class _Session:
 class MetricStream:
     """State of one call; everything runs in the event loop."""
 
-    def __init__(self, writer: MetricWriter) -> None:
+    def __init__(self, writer: MetricWriter, rights: Rights | None = None) -> None:
+        """rights: what the caller may write to; None: everything."""
         self._writer = writer
+        self._rights = rights
         self._sessions: dict[str, _Session] = {}
         self._frames: list[Response] = []
         self._ack_at: dict[str, int] = {}
@@ -104,6 +107,7 @@ class MetricStream:
         session = self._sessions.get(frame.session_id) or _Session()
         session.dead, session.rewound_to = False, None
         work = open_work(frame, session.dictionary, lambda outcome: self._done(work, outcome))
+        work.rights = self._rights
         if len(self._sessions) >= MAX_SESSIONS and frame.session_id not in self._sessions:
             raise InvalidArgument(f"a stream carries at most {MAX_SESSIONS} sessions", field="session_id")
         self._sessions[frame.session_id] = session
@@ -120,6 +124,7 @@ class MetricStream:
                 return
             session.rewound_to = None
         work = SessionWork(batch.session_id, session.dictionary, lambda outcome: self._done(work, outcome))
+        work.rights = self._rights
         work.take(batch, self._writer.max_batch_points)
         if session.declarations:
             work.declarations = [*session.declarations, *work.declarations]

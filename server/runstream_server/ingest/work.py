@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.access.identity import stamp_event
 from runstream_server.errors import InvalidArgument, ServerError
+from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.wire import Ints, RawColumns, raw_columns
 from runstream_server.validation import check_key
 
@@ -131,6 +133,8 @@ class SessionWork:
     close: bool = False
     size: int = 500
     """Bytes held in the queue, roughly."""
+    rights: Rights | None = None
+    """What its caller may write to; None where everybody may write everywhere."""
     unsure: Outcome | None = None
     """Answer of an attempt whose COMMIT may or may not have happened."""
     cancelled: bool = False
@@ -174,6 +178,8 @@ class SessionWork:
                 self.points.append(PointsUnit(self, run.run_id, columns))
                 self.size += 24 * len(run.value)
             for event in run.events:
+                if self.rights:
+                    stamp_event(event, self.rights.login)
                 self.events.append(EventUnit(self, run.run_id, event))
                 self.size += 100 + event.ByteSize()
 

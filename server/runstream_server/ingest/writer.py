@@ -12,6 +12,7 @@ from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import Exhausted, InvalidArgument, ServerError, Unavailable
 from runstream_server.ingest.batcher import Batcher
 from runstream_server.ingest.memory import Memory
+from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork, UnaryWork, Work
 from runstream_server.store.engine import Database
 from runstream_server.store.runs import EnsureExperiment
@@ -89,14 +90,16 @@ class MetricWriter:
         batch: metrics_pb2.MetricBatch | None,
         *,
         within: float = UNARY_TIMEOUT,
+        rights: Rights | None = None,
     ) -> metrics_pb2.AppendMetricsResponse:
         """Open a session, apply at most one batch exactly once; return where it stands and what was refused.
 
-        within: seconds. Raises: InvalidArgument; SessionExpired; Exhausted; Unavailable, also while a run
-        that the batch names does not exist yet.
+        within: seconds; rights: what the caller may write to. Raises: InvalidArgument; SessionExpired;
+        Exhausted; Unavailable, also while a run that the batch names does not exist yet.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         work = open_work(opened, Dictionary(), _resolver(future))
+        work.rights = rights
         if batch is not None:
             work.take(batch, self.max_batch_points)
         outcome = await self._wait(work, future, within)

@@ -7,8 +7,11 @@ from typing import Any
 
 from runstream.v1 import metrics_pb2, metrics_pb2_grpc
 from runstream_server import validation as v
+from runstream_server.access.caller import current
+from runstream_server.access.gate import present
 from runstream_server.context import Context
 from runstream_server.errors import InvalidArgument
+from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.stream import MetricStream
 from runstream_server.ingest.writer import UNARY_TIMEOUT
 from runstream_server.services.metric_bulk import MetricBulk
@@ -46,7 +49,7 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
         self, request_iterator: AsyncIterator[metrics_pb2.StreamMetricsRequest], context: Any
     ) -> AsyncIterator[metrics_pb2.StreamMetricsResponse]:
         """Take in the journals of sessions."""
-        async for frame in MetricStream(self._context.metrics).run(request_iterator):
+        async for frame in MetricStream(self._context.metrics, self._rights()).run(request_iterator):
             yield frame
 
     async def AppendMetrics(
@@ -56,7 +59,13 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
         if not request.HasField("open"):
             raise v.missing("open")
         batch = request.batch if request.HasField("batch") else None
-        return await self._context.metrics.append(request.open, batch, within=remaining(context))
+        return await self._context.metrics.append(
+            request.open, batch, within=remaining(context), rights=self._rights()
+        )
+
+    def _rights(self) -> Rights | None:
+        gate, caller = self._context.gate, current()
+        return Rights(gate.roles, present(caller)) if gate else None
 
     async def GetMetricHistory(
         self, request: metrics_pb2.GetMetricHistoryRequest, context: Any

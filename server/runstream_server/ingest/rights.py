@@ -1,0 +1,72 @@
+"""What the caller of a session may write to, decided inside the transaction that writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from runstream.v1 import metrics_pb2
+from runstream_server.access.caller import Caller, acting
+from runstream_server.access.identity import stamp_declaration
+from runstream_server.access.resources import Target, not_found
+from runstream_server.access.roles import Roles
+from runstream_server.access.rules import READER, WRITER
+from runstream_server.errors import PermissionDenied, ServerError, Unauthenticated
+from runstream_server.store.run_creation import EnsureExperiment, ensure_run
+from runstream_server.store.run_locks import RunKey
+from runstream_server.validation import parse_experiment_id
+
+
+@dataclass(frozen=True)
+class Rights:
+    """The grants of one caller."""
+
+    roles: Roles
+    """Roles that were found lately."""
+    caller: Caller
+    """Who it is; looked at anew while its stream is open."""
+
+    @property
+    def login(self) -> str:
+        """Return the login."""
+        return self.caller.login
+
+    def refusal(self, connection: sa.Connection, run: RunKey, *, remember: bool = True) -> ServerError | None:
+        """Return why the caller may not write to a run, None when it may."""
+        role = self._role(connection, run.experiment, remember=remember)
+        if role >= WRITER:
+            return None
+        if role < READER:
+            return not_found("run", run.run_id, "run_id")
+        return PermissionDenied(f"run {run.run_id} needs the role writer, you have reader", field="run_id")
+
+    def ensure_run(
+        self,
+        connection: sa.Connection,
+        declaration: metrics_pb2.RunDeclaration,
+        ensure_experiment: EnsureExperiment,
+    ) -> None:
+        """Find or create a run that a session declares, where the caller may write to it.
+
+        Raises: as `ensure_run` of the store; NotFound, PermissionDenied, with nothing created.
+        """
+        if declaration.create and (declaration.experiment_id or not declaration.experiment_name):
+            text = declaration.experiment_id or "0"
+            if self._role(connection, parse_experiment_id(text)) < READER:
+                raise not_found("experiment", text, "experiment_id")
+        # An experiment made here gets its maker as manager; one found by name may be a stranger's.
+        with connection.begin_nested(), acting(self.caller):
+            run = ensure_run(connection, stamp_declaration(declaration, self.login), ensure_experiment)
+            # Not remembered: what this transaction made may be rolled back yet.
+            if error := self.refusal(connection, run, remember=False):
+                raise error
+
+    def _role(self, connection: sa.Connection, experiment: int, *, remember: bool = True) -> int:
+        principal = self.caller.principal
+        if principal is None:
+            raise Unauthenticated("this call needs credentials")
+        if principal.admin:
+            return WRITER
+        target = Target("experiment", experiment)
+        return self.roles.role(connection, principal.user, target, WRITER, remember=remember)
