@@ -49,7 +49,6 @@ class Batcher:
     """A queue of works and the thread that commits them."""
 
     def __init__(self, db: Database, memory: Memory, *, queue_bytes: int) -> None:
-        self._db = db
         self._memory = memory
         self._limit = queue_bytes
         self._connection = WriterConnection(db)
@@ -288,10 +287,14 @@ class Batcher:
         with self._ready:
             touched, self._touched = self._touched, set()
         self._touch_time = time.monotonic()
+        # On the writer's own connection: a pool that is dry must not hold points up.
+        connection = self._connection.get()
         try:
-            self._db.write(sessions.touch, touched)
-        except ServerError as error:
-            logger.warning("heartbeats of %d sessions not noted: %s", len(touched), error.message)
+            with connection.begin():
+                sessions.touch(connection, touched)
+        except Exception as error:
+            self._roll_back(error)
+            logger.warning("heartbeats of %d sessions not noted: %s", len(touched), _name(error))
 
     def _answer(self, answers: object) -> None:
         assert self._loop is not None

@@ -23,6 +23,7 @@ from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.search import patterns
 from runstream_server.store.deviation import StandardDeviation
 from runstream_server.store.filesystem import on_network
+from runstream_server.store.pool_waits import DEADLINE, PoolWaits
 from runstream_server.store.watch import StatementWatch
 
 logger = logging.getLogger("runstream.store")
@@ -56,6 +57,8 @@ class Database:
                 self._watch = _bound_statements(self.engine, statement_timeout)
         else:
             self.engine = _sqlite_engine(self.url, pool_size)
+        self.waits = PoolWaits()
+        """How often the pool ran dry."""
         self.dialect = self.engine.dialect.name
         """`sqlite` or `postgresql`."""
 
@@ -91,8 +94,8 @@ class Database:
         while True:
             attempt += 1
             try:
-                with self.engine.connect().execution_options(**options) as connection:
-                    return _transaction(connection, work, *args, **kwargs)
+                with self.waits.connect(self.engine) as connection:
+                    return _transaction(connection.execution_options(**options), work, *args, **kwargs)
             except ServerError:
                 raise
             except _CommitLost as lost:
@@ -158,7 +161,7 @@ def _postgresql_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=30,
+        pool_timeout=DEADLINE,
         isolation_level="READ COMMITTED",
         connect_args={name: value for name, value in _NETWORK.items() if name not in url.query},
     )

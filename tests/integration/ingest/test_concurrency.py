@@ -1,16 +1,20 @@
 """Many writers, two servers, a compactor: nothing lost, nothing twice, nobody stuck."""
 
+import random
 import secrets
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import psycopg
 import pytest
 
 from runstream.v1 import metrics_pb2, metrics_pb2_grpc, runs_pb2, runs_pb2_grpc
 from runstream_server.ingest import sessions
 from runstream_server.ingest.compactor import Compactor
 from runstream_server.store.tables import latest_metrics, runs
+from tests.in_process import running_server
 from tests.ingest_counts import stored_points
 from tests.streams import Session, numbered, stream_to
 
@@ -66,6 +70,87 @@ def test_fifty_writers_of_the_same_keys_do_not_stand_in_each_other_s_way(server,
         ]
 
 
+def deadlocks(dsn):
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        return connection.execute(query).fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
+    ids=["short", "minute"],
+)
+def test_fifty_writers_of_overlapping_keys_never_deadlock(postgres_dsn, seconds):
+    """Streams of three runs each, unary calls and a compactor at two servers, in orders of their own."""
+    with running_server(postgres_dsn) as one, running_server(postgres_dsn) as two:
+        runs = [create_run(one) for _ in range(3)]
+        end = time.monotonic() + seconds
+        with ThreadPoolExecutor(50) as pool:
+            servers = (one.grpc, two.grpc)
+            jobs = [pool.submit(stream_until, servers[n % 2], runs, end, n) for n in range(25)]
+            jobs += [pool.submit(log_until, servers[n % 2], runs, end, n) for n in range(25)]
+            compactor = Compactor(two.server.context.db)
+            while time.monotonic() < end:
+                compactor.run_once(force=True)
+            sent = [job.result(seconds + 90) for job in jobs]
+        db = one.server.context.db
+        for at, run_id in enumerate(runs):
+            counts = stored_points(db, run_id)
+            assert sum(counts.values()) == sum(counted[at] for counted in sent)
+            rows = db.read(_latest, run_id)
+            assert sum(row.count for row in rows) == sum(counts.values())
+        assert min(sum(counted) for counted in sent) > 0
+    assert deadlocks(postgres_dsn) == 0
+
+
+def stream_until(address, runs, end, number):
+    """Stream to all runs at once, in an order that differs from writer to writer; return points by run."""
+    order = runs[number % 3 :] + runs[: number % 3]
+    sessions = [Session(run_id) for run_id in order]
+    keys = random.Random(number).sample(KEYS, 6)
+    step = 0
+    with stream_to(address) as stream:
+        for session in sessions:
+            stream.send(session.open())
+        while time.monotonic() < end:
+            for session in sessions:
+                stream.send(session.batch([(key, step, step + 1, float(number)) for key in keys]))
+            acknowledged(stream, sessions)
+            step += 1
+    return [step * len(keys)] * len(runs)
+
+
+def acknowledged(stream, sessions):
+    """Wait until everything the sessions sent is acknowledged."""
+    waiting = {session.session_id: session.next_sequence for session in sessions}
+    while waiting:
+        frame = stream.receive()
+        assert not isinstance(frame, metrics_pb2.RefusedUnit), frame
+        if isinstance(frame, metrics_pb2.SessionAck) and frame.next_sequence >= waiting.get(
+            frame.session_id, 1 << 62
+        ):
+            del waiting[frame.session_id]
+
+
+def log_until(address, runs, end, number):
+    """Call LogBatch for one run after the other; return points by run."""
+    sent = [0] * len(runs)
+    chance = random.Random(number)
+    with grpc.insecure_channel(address) as channel:
+        stub = runs_pb2_grpc.RunServiceStub(channel)
+        while time.monotonic() < end:
+            at = chance.randrange(len(runs))
+            metrics = [
+                metrics_pb2.Metric(key=key, step=sent[at], timestamp=number + 1, value=chance.random())
+                for key in chance.sample(KEYS, 4)
+            ]
+            stub.LogBatch(runs_pb2.LogBatchRequest(run_id=runs[at], metrics=metrics))
+            sent[at] += len(metrics)
+    return sent
+
+
 def _latest(connection, run_id):
     table = latest_metrics
     query = table.select().join(runs, runs.c.id == table.c.run).where(runs.c.run_id == run_id)
@@ -92,6 +177,16 @@ def test_one_session_at_two_servers_is_applied_once(server, other):
         thread.join(60)
     assert failed == []
     assert stored_points(server.server.context.db, session.run_id) == {1: 2000}
+
+
+def test_many_sessions_are_committed_together_and_none_of_them_alone(server, caplog):
+    """A group that the database does not take is divided and works all the same: say so here."""
+    sessions = [Session(secrets.token_hex(16)) for _ in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda session: stream_session(server.grpc, session, 10, 0), sessions))
+    for session in sessions:
+        assert stored_points(server.server.context.db, session.run_id) == {1: 10 * len(KEYS)}
+    assert [record.message for record in caplog.records if "refused" in record.message] == []
 
 
 def test_without_the_watermark_check_the_count_shows_it(server, monkeypatch):
