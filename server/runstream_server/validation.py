@@ -54,7 +54,7 @@ _KEY_RULE = (
 # Control characters and line ends.
 _BREAKING = frozenset(("Cc", "Zl", "Zp"))
 # Marks that reorder the text around them, so that a name does not read as what it is.
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def shorten(value: object, limit: int = _SHOWN) -> str:
@@ -117,7 +117,7 @@ def check_line(value: str, field: str, limit: int) -> str:
     if value.isascii() and value.isprintable():
         return value
     for char in value:
-        if unicodedata.category(char) in _BREAKING or char in _REORDERING:
+        if unicodedata.category(char) in _BREAKING or char in REORDERING:
             raise invalid(field, value, f"names must not contain the control character U+{ord(char):04X}")
     return value
 

@@ -28,9 +28,9 @@ def create(
 
     Raises: Unsupported for a store without URLs; InvalidArgument for 0 or too many parts; Unavailable.
     """
-    bucket = _bucket(store)
     if not 1 <= num_parts <= MAX_PARTS:
         raise InvalidArgument(f"num_parts must be from 1 to {MAX_PARTS}", field="num_parts")
+    bucket = _bucket(store)
     base.check_not_root(path)
     key = bucket._key(path)
     with translated():

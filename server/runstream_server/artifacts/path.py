@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from runstream_server.validation import check_length, check_text, invalid
+from runstream_server.validation import REORDERING, check_length, check_text, invalid
 
 MAX_PATH = 1000
 """Most characters of a path."""
@@ -91,7 +91,7 @@ def _fault(text: str) -> str | None:
         return "a path must be relative; leave out the leading slash"
     if "\\" in text:
         return "a path must not contain backslashes; the separator is /"
-    if control := next((char for char in text if unicodedata.category(char) == "Cc"), None):
+    if control := next((char for char in text if _is_control(char)), None):
         return f"a path must not contain the control character U+{ord(control):04X}"
     for part in text.split("/"):
         if not part:
@@ -101,6 +101,11 @@ def _fault(text: str) -> str | None:
     if _DRIVE.match(text):
         return "a path must not begin with a drive letter or file:"
     return None
+
+
+def _is_control(char: str) -> bool:
+    # U+FFFD stands for bytes that were no UTF-8: several spellings would name one file.
+    return char in REORDERING or char == "\ufffd" or unicodedata.category(char) == "Cc"
 
 
 def _hidden_fault(text: str) -> str | None:

@@ -99,7 +99,7 @@ class Artifacts:
         """Return where a stored location is.
 
         Raises: FailedPrecondition when it lies outside of all stores of this server, as old or foreign rows
-        may; Unsupported when no store serves its scheme.
+        may; Unsupported when it is inside one that the server was given and does not serve.
         """
         try:
             inside = [
@@ -115,8 +115,7 @@ class Artifacts:
             return Place(
                 self._store(root), path, path, self.settings.serve_artifacts or root.scheme == "file"
             )
-        scheme = locations.parse_location(uri).scheme
-        raise schemes.unsupported(scheme) if scheme in schemes.NEEDS else _outside()
+        raise _outside()
 
     def spellings(self, uri: str) -> list[str]:
         """Return a stored location, and how else it can be written when the stores of this server overlap."""

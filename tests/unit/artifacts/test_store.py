@@ -81,7 +81,7 @@ def test_other_stores_are_recognised_with_what_they_need(tmp_path, uri, package)
     with pytest.raises(Unsupported, match=f"pip install {package}"):
         artifacts(tmp_path, artifacts_destination=uri)
     with pytest.raises(Unsupported, match=f"pip install {package}"):
-        artifacts(tmp_path).locate(uri)
+        artifacts(tmp_path, allowed_artifact_stores=(uri,)).locate(uri)
 
 
 def test_a_server_that_serves_no_artifacts_passes_no_bytes_of_object_stores(tmp_path, monkeypatch):
