@@ -30,6 +30,11 @@ COMMANDS = {
         "runstream._commands.artifacts:app", "List, upload and download the artifacts of runs."
     ),
     "models": Entry("runstream._commands.models:app", "Manage registered models and their versions."),
+    "users": Entry("runstream._commands.users:app", "Manage who may sign in to a server."),
+    "groups": Entry("runstream._commands.users:groups", "Manage groups, whose members share grants."),
+    "tokens": Entry("runstream._commands.grants:tokens", "Manage tokens, which programs sign in with."),
+    "grants": Entry("runstream._commands.grants:app", "Manage roles on experiments and registered models."),
+    "audit": Entry("runstream._commands.grants:audit", "Show who changed what, newest first."),
     "sync": Entry(
         "runstream._commands.sync:app",
         "Deliver what was logged and not delivered yet, each journal to its own server; may be repeated.",

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from runstream._commands.findings import Finding, clock, ok, problem, warning
-from runstream._errors import NotFound, RunstreamError, Unavailable
+from runstream._errors import NotFound, RunstreamError, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from runstream._client import Client
@@ -110,6 +111,7 @@ def _server(client: Client, config: Config) -> Iterator[Finding]:
     if info.server_time:
         ahead = info.server_time / 1000 - (before + took / 2)
         yield clock("clock", ahead, took / 2 + 0.001, "the server's clock")
+    yield from _identity(client, config)
     yield from _door(client, config)
     yield from _stores_answer(client)
 
@@ -120,6 +122,9 @@ def _stores(info: GetServerInfoResponse) -> str:
 
 
 def _unreachable(config: Config, error: RunstreamError) -> Finding:
+    if isinstance(error, Unauthenticated):
+        way_out = "set RUNSTREAM_TOKEN; an administrator makes one: runstream tokens create --user YOU"
+        return problem("credentials", error.message, way_out)
     if not isinstance(error, Unavailable):
         return problem("server", error.message, "see whether the URI names a runstream server")
     if config.kind == "embedded":
@@ -134,6 +139,30 @@ def _compare_versions(theirs: str) -> Iterator[Finding]:
     if theirs and theirs.split(".")[:2] != mine.split(".")[:2]:
         way_out = "releases next to each other fit; upgrade the older side when more lies between them"
         yield warning("versions", f"this client is {mine}, the server {theirs}", way_out)
+
+
+def _identity(client: Client, config: Config) -> Iterator[Finding]:
+    """Say whom the credentials stand for, and whether they travel in the clear."""
+    from runstream.v1.access_pb2 import GetCurrentUserRequest, GetCurrentUserResponse
+
+    if config.kind == "embedded":
+        return
+    url = urlsplit(config.tracking_uri)
+    secure = url.scheme in ("https", "grpcs")
+    if secure:
+        yield ok("tls", f"{url.hostname} is whom its certificate names, by {config.ca_file or 'the system'}")
+    request = GetCurrentUserRequest()
+    try:
+        found = client._call("AccessService/GetCurrentUser", request, GetCurrentUserResponse)
+    except RunstreamError:
+        return  # an older server
+    if not found.HasField("user"):
+        yield ok("credentials", "this server asks for none")
+    elif not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        way_out = "have the server speak TLS (--tls-cert-file), and name it https:// or grpcs://"
+        yield warning("credentials", f"those of {found.user.name} travel unencrypted", way_out)
+    else:
+        yield ok("credentials", f"of {found.user.name}{', an administrator' if found.user.admin else ''}")
 
 
 def _door(client: Client, config: Config) -> Iterator[Finding]:

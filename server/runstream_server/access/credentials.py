@@ -76,8 +76,8 @@ class Authenticator:
             digest = hmac.digest(self._key, pair, "sha256")
             return await self._known_or(digest, lambda: self._password(digest, user, password, source))
         raise Unauthenticated(
-            "this server asks for credentials; set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD"
+            "this server asks for credentials; set RUNSTREAM_TOKEN or MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
 
     def forget(self) -> None:

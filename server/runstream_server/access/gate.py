@@ -114,7 +114,9 @@ class Gate:
         try:
             await self._authorize(rule, request, caller.principal.user, complete)
         except (PermissionDenied, NotFound) as error:
-            await self._recorder.note(caller, rule, request, error)
+            # Who only looks and does not find, as set_experiment before it makes one, is no news.
+            if rule.changes or isinstance(error, PermissionDenied):
+                await self._recorder.note(caller, rule, request, error)
             raise
         return rule
 

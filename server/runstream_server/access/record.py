@@ -68,7 +68,9 @@ def _resource(rule: Rule, request: Message) -> str:
     parts += [f"{name} {_text(request, name)}" for name in _TOLD if _text(request, name)]
     if "grantee" in request.DESCRIPTOR.fields_by_name:
         grantee: Any = getattr(request, "grantee")  # noqa: B009  not of Message
-        parts.append(f"for {grantee.WhichOneof('grantee')} {grantee.user or grantee.group}")
+        parts += [
+            f"for {kind} {name}" for kind, name in (("user", grantee.user), ("group", grantee.group)) if name
+        ]
     text = ", ".join(dict.fromkeys(parts))
     text = text.replace("\0", "")
     return text if len(text) <= _MAX_RESOURCE else text[:_MAX_RESOURCE] + "…"

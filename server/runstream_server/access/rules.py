@@ -72,8 +72,9 @@ class Rule:
 
     @property
     def changes(self) -> bool:
-        """Return whether a call changes something, as far as the permission tells."""
-        return self.permission >= pb.PERMISSION_WRITER
+        """Return whether a call changes something, as far as permission and name tell."""
+        reads = self.permission in (pb.PERMISSION_PUBLIC, pb.PERMISSION_READER)
+        return not reads and not self.method.partition(".")[2].startswith(("Get", "List", "Search"))
 
     def names(self, request: Message, *, complete: bool = True) -> list[Named]:
         """Return the resources a request names. complete: refuse one that names none.

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from runstream._commands.access import Login, PasswordStdin, read_password
 from runstream._commands.options import Json, example, group
-from runstream._commands.output import done, fail, print_json
+from runstream._commands.output import done, fail, note, print_json
 from runstream_server.backend import Backend, StoreError, resolve_backend
 from runstream_server.config import SettingError, Settings
 from runstream_server.errors import ServerError
@@ -80,3 +81,30 @@ def current(url: Url = None, option: UrlOption = None, as_json: Json = False) ->
             print_json({**found, "newest": schema.head()})
         else:
             done(f"{found['store']}: {found['revision'] or 'no schema'} ({found['state']})")
+
+
+@app.command("create-admin", **example("runstream db create-admin ada --url postgresql://…"))
+def create_admin(user: Login, url: UrlOption = None, password_stdin: PasswordStdin = False) -> None:
+    """Make an administrator in the database itself: the first user of a server that runs with --auth.
+
+    Prints a token for it, this once; with --password-stdin it gets a password instead. The schema is brought
+    up to date when there is none yet.
+    """
+    from runstream_server.access.credentials import new_token
+    from runstream_server.access.passwords import check_password
+    from runstream_server.services.access import check_login, create_user
+    from runstream_server.store.access import AccessStore
+
+    with _opened(None, url) as (db, backend):
+        name = check_login(user)
+        password = check_password(read_password(True)) if password_stdin else None
+        backend.prepare()
+        schema.ensure(db, backend.shown)
+        store = AccessStore(db)
+        create_user(store, name, password, admin=True)
+        note(f"{backend.shown}: created administrator {name}; start the server with --auth")
+        if password is None:
+            secret, digest = new_token()
+            store.create_token(name, "made with the administrator", digest, None)
+            done(secret)
+            note("that is its token, not shown again; RUNSTREAM_TOKEN or MLFLOW_TRACKING_TOKEN takes it")
