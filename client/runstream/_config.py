@@ -203,7 +203,10 @@ SETTINGS = (
         "PEM file with the client's certificate and key (default: none)",
     ),
     Setting(
-        "token", ("RUNSTREAM_TOKEN", "RUNSTREAM_TRACKING_TOKEN", "MLFLOW_TRACKING_TOKEN"), str, "bearer token (default: none)"
+        "token",
+        ("RUNSTREAM_TOKEN", "RUNSTREAM_TRACKING_TOKEN", "MLFLOW_TRACKING_TOKEN"),
+        str,
+        "bearer token (default: none)",
     ),
     Setting(
         "username",
