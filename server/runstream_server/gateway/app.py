@@ -96,16 +96,30 @@ class HttpDoor:
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             answer = refused(500, "INTERNAL_ERROR", "internal error; the server's log has the details")
+        if answer.pieces:
+            await self._stream(scope, receive, send, answer)
+            return
         body = b"" if scope["method"] == "HEAD" else answer.body
         headers = {"Content-Length": str(len(answer.body)), **answer.headers}
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            }
-        )
+        await send(_head(answer.status, headers))
         await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+        """Send a body in chunks; when it cannot be made to its end, the connection ends without the last."""
+        assert answer.pieces
+        await send(_head(answer.status, answer.headers))
+        gone = asyncio.ensure_future(receive())  # the request was read: what comes now is its end
+        try:
+            async for piece in answer.pieces:
+                if gone.done() or scope["method"] == "HEAD":
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except ServerError as error:
+            logger.warning("%s %s ends early: %s", scope["method"], scope["path"], error.message)
+            return
+        finally:
+            gone.cancel()
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -184,6 +198,11 @@ class HttpDoor:
 def refused(status: int, code: str, message: str) -> Answer:
     """Return an answer that is an error of the HTTP door itself."""
     return Answer(status, dump({"error_code": code, "message": message}))
+
+
+def _head(status: int, headers: Mapping[str, str]) -> MutableMapping[str, Any]:
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": pairs}
 
 
 class _Gone(Exception):

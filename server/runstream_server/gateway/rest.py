@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
-from runstream_server.gateway import reading, shapes, writing
+from runstream_server.gateway import history, reading, shapes, writing
 from runstream_server.gateway.routes import Route, RouteTable
+from runstream_server.store.idempotency import HEADER
 
 logger = logging.getLogger("runstream.gateway")
 
 T = TypeVar("T")
-Invoke = Callable[[MethodDescriptor, Message], Awaitable[Message]]
-"""Runs one unary RPC. Raises: ServerError."""
+Invoke = Callable[..., Awaitable[Message]]
+"""Runs one unary RPC: method, request, and `metadata` where it matters. Raises: ServerError."""
 Call = Callable[..., Awaitable[Any]]
 """Runs `function, *args` on the thread pool."""
 
@@ -65,6 +67,8 @@ class Answer:
     """Whole body."""
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": JSON})
     """Headers besides Content-Length."""
+    pieces: AsyncIterator[bytes] | None = None
+    """The body, when it is too long to be held whole; `body` is empty then."""
 
 
 class RestDoor:
@@ -100,7 +104,12 @@ class RestDoor:
             check_content_type(request)
         message = await self._heavy(len(request.body), read, route, variables, request)
         shapes.take_condition(message, request.headers)
-        response = await self._invoke(route.method, message)
+        # Of the headers, only this one means anything to a servicer.
+        told = {"metadata": request.headers} if HEADER in request.headers else {}
+        response = await self._invoke(route.method, message, **told)
+        if history.is_cut(message, response):
+            invoke = partial(self._invoke, route.method)
+            return Answer(200, b"", pieces=history.whole(message, response, invoke, self._call))
         return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:
