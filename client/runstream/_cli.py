@@ -34,7 +34,9 @@ COMMANDS = {
     "groups": Entry("runstream._commands.users:groups", "Manage groups, whose members share grants."),
     "tokens": Entry("runstream._commands.grants:tokens", "Manage tokens, which programs sign in with."),
     "grants": Entry("runstream._commands.grants:app", "Manage roles on experiments and registered models."),
-    "audit": Entry("runstream._commands.grants:audit", "Show who changed what, newest first."),
+    "audit": Entry(
+        "runstream._commands.grants:audit", "Show who changed what, newest first; for administrators."
+    ),
     "sync": Entry(
         "runstream._commands.sync:app",
         "Deliver what was logged and not delivered yet, each journal to its own server; may be repeated.",

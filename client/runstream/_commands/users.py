@@ -10,13 +10,13 @@ from runstream._commands.access import GroupName, Login, PasswordStdin, call, re
 from runstream._commands.options import Json, TrackingUri, Yes, confirm, example, group
 from runstream._commands.output import done, note, print_json, print_table, time_text
 
-app = group("Manage who may sign in to a server that runs with --auth.")
+app = group("Manage who may sign in to a server.")
 groups = group("Manage groups, whose members share grants.")
 
 Admin = Annotated[bool | None, typer.Option("--admin/--no-admin", help="Whether the user may do everything.")]
 
 
-@app.command(**example("runstream users create ada --password-stdin < password.txt"))
+@app.command(**example("runstream users create ada"))
 def create(
     user: Login,
     admin: Admin = None,
