@@ -21,6 +21,7 @@ from tests.guarded import children
 from tests.servers import PostgresCluster, postgres_cluster
 from tests.stack import RunstreamServer, runstream_server
 
+ROOT = Path(__file__).resolve().parent.parent
 STREAM = "/runstream.v1.MetricService/StreamMetrics"
 START_TIME = 1_790_000_000_000
 _TICKS = os.sysconf("SC_CLK_TCK")

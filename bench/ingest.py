@@ -1,4 +1,7 @@
-"""Durable points/s of one stream into PostgreSQL, with its floors; bytes a point; one log-metric call.
+"""Durable points/s of one stream into PostgreSQL, with its floors and MLflow; bytes a point.
+
+    long    1 run, 10 series, batches of 100 points each
+    wide    1 run, 1000 series, batches of 10,000 points, as the client forms them
 
 PostgreSQL runs with its default durability (fsync on). The client is this process, the server another. Every
 value differs. Batches are serialized before the clock starts: what packing costs is measured by itself.
@@ -6,15 +9,14 @@ value differs. Batches are serialized before the clock starts: what packing cost
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,25 @@ import grpc
 import numpy as np
 import psycopg
 
+from bench._echo import echo
+from bench._stack import START_TIME, STREAM, Sender
 from bench.figures import Figure
-from runstream.v1 import metrics_pb2, metrics_pb2_grpc, runs_pb2, runs_pb2_grpc
+from bench.peer import Caller, mlflow_peer
+from runstream.v1 import metrics_pb2
 from runstream_server.ingest import segments
 from runstream_server.ingest.compactor import Compactor
 from runstream_server.ingest.points import group
 from runstream_server.store import schema
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import PARTITIONS
+from scripts import tools
 from tests.servers import postgres_cluster
 from tests.stack import runstream_server
 
 SERIES, STEPS = 10, 100
 BATCH = SERIES * STEPS
-_STREAM = "/runstream.v1.MetricService/StreamMetrics"
+WIDE = 1000
+MLFLOW = tools.TOOLS["mlflow"].version.partition("+")[0]
 
 
 def measure(smoke: bool) -> dict[str, Figure]:
@@ -52,23 +59,71 @@ def measure(smoke: bool) -> dict[str, Figure]:
             grpc.insecure_channel(server.grpc) as channel,
         ):
             _keep_compactor_off(dsn)
-            figures["stream into PostgreSQL"] = _stream(channel, dsn, batches, "acknowledged")
-            figures |= _unary(channel, 20 if smoke else 1000)
+            figures["long"] = _stream(channel, dsn, batches, "acknowledged", _messages)
         figures |= _size(dsn, batches * BATCH)
         with (
             runstream_server(Path(folder) / "server", dsn) as server,
             grpc.insecure_channel(server.grpc) as channel,
         ):
-            figures["stream beside compaction"] = _stream(channel, dsn, 2 * batches, "the same, compactor on")
+            figures["long, beside compaction"] = _stream(
+                channel, dsn, 2 * batches, "the same, compactor on", _messages
+            )
+            figures["wide"] = _stream(channel, dsn, batches, "compactor on", _wide_messages)
         figures |= _copy_floor(postgres.create_database(), batches)
+        with mlflow_peer(Path(folder) / "mlflow", postgres.create_database()) as url:
+            figures["MLflow: log-batch of 1000"] = _log_batch(url, 2 if smoke else 15)
     figures["packing in the client"] = _packing(min(batches, 200))
-    return figures | _echo_floor(batches)
+    figures |= _echo_floor(batches)
+    others = {name: figures[name].value for name in figures if name.startswith(("floor: ", "MLflow: "))}
+    for name, goal in (("long", 1_500_000), ("long, beside compaction", None), ("wide", 1_000_000)):
+        figures[name].at_least = goal
+        figures[name].against = others
+    times = figures["long"].value / figures["MLflow: log-batch of 1000"].value
+    figures["long, times MLflow"] = Figure(times, "x", at_least=200)
+    return figures
+
+
+def _log_batch(url: str, calls: int) -> Figure:
+    """Measure MLflow's quickest way in: 1000 points a call, one call after the other."""
+    rng = random.Random(0)
+    with Caller(url) as caller:
+        run = caller.json("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})["run"]["info"]
+        bodies = [
+            json.dumps(
+                {
+                    "run_id": run["run_id"],
+                    "metrics": [
+                        {
+                            "key": f"loss/{index % SERIES}",
+                            "value": rng.random(),
+                            "timestamp": START_TIME + call,
+                            "step": call * STEPS + index // SERIES,
+                        }
+                        for index in range(BATCH)
+                    ],
+                }
+            ).encode()
+            for call in range(calls)
+        ]
+        caller.call("POST", "/api/2.0/mlflow/runs/log-batch", bodies.pop())
+        taken = [caller.seconds("POST", "/api/2.0/mlflow/runs/log-batch", body) for body in bodies]
+    return Figure(
+        BATCH / statistics.median(taken), "points/s", f"MLflow {MLFLOW}, one caller, same PostgreSQL"
+    )
+
+
+def _wide_messages(session_id: str, run_id: str, batches: int) -> list[bytes]:
+    """Return as many points as `_messages` does, in batches ten times as large."""
+    sender = Sender(1, WIDE, session_id=session_id)
+    sender.run_ids = [run_id]
+    values = np.random.default_rng(0)
+    return [sender.open(), *(sender.batch(10, values) for _ in range(max(1, batches // 10)))]
 
 
 def _messages(session_id: str, run_id: str, batches: int) -> list[bytes]:
     rng = random.Random(0)
     series = [index % SERIES for index in range(BATCH)]
-    messages = []
+    messages = [_open(session_id, run_id)]
     for number in range(batches):
         steps = [number * STEPS + index // SERIES for index in range(BATCH)]
         batch = metrics_pb2.MetricBatch(
@@ -110,27 +165,28 @@ def _keep_compactor_off(dsn: str) -> None:
         )
 
 
-def _stream(channel: grpc.Channel, dsn: str, batches: int, note: str) -> Figure:
+def _stream(
+    channel: grpc.Channel, dsn: str, batches: int, note: str, make: Callable[[str, str, int], list[bytes]]
+) -> Figure:
     session_id, run_id = str(uuid.uuid4()), uuid.uuid4().hex
-    messages = _messages(session_id, run_id, batches)
+    messages = make(session_id, run_id, batches)
+    points = batches * BATCH
     call: Any = channel.stream_stream(
-        _STREAM, response_deserializer=metrics_pb2.StreamMetricsResponse.FromString
+        STREAM, response_deserializer=metrics_pb2.StreamMetricsResponse.FromString
     )
     done = threading.Event()
 
     def requests() -> Iterator[bytes]:
-        yield _open(session_id, run_id)
         yield from messages
         done.wait()
 
     begin = time.perf_counter()
     for response in call(requests()):
         assert not response.HasField("refused"), response
-        if response.ack.next_sequence == batches * BATCH:
+        if response.ack.next_sequence == points:
             break
     seconds = time.perf_counter() - begin
     done.set()
-    points = batches * BATCH
     assert _stored(dsn, run_id) == points
     return Figure(points / seconds, "points/s", f"1 stream, {points:,} points, fsync on, {note}")
 
@@ -153,28 +209,6 @@ def _packing(batches: int) -> Figure:
     _messages(str(uuid.uuid4()), uuid.uuid4().hex, batches)
     seconds = (time.perf_counter() - begin) / batches / BATCH
     return Figure(seconds * 1e9, "ns/point", "Python numbers to protobuf; in no other figure")
-
-
-def _unary(channel: grpc.Channel, calls: int) -> dict[str, Figure]:
-    run = runs_pb2_grpc.RunServiceStub(channel).CreateRun(runs_pb2.CreateRunRequest(experiment_id="0"))
-    stub = metrics_pb2_grpc.MetricServiceStub(channel)
-    taken = []
-    for step in range(calls):
-        request = metrics_pb2.LogMetricRequest(
-            run_id=run.run.info.run_id,
-            key="loss",
-            value=random.random(),
-            timestamp=1_790_000_000_000 + step,
-            step=step,
-        )
-        begin = time.perf_counter()
-        stub.LogMetric(request)
-        taken.append(time.perf_counter() - begin)
-    quantiles = statistics.quantiles(taken, n=100)
-    return {
-        "LogMetric p50": Figure(quantiles[49] * 1e3, "ms", "unary gRPC, one caller, durable"),
-        "LogMetric p99": Figure(quantiles[98] * 1e3, "ms"),
-    }
 
 
 def _size(dsn: str, points: int) -> dict[str, Figure]:
@@ -240,38 +274,14 @@ def _copy_floor(dsn: str, batches: int) -> dict[str, Figure]:
     }
 
 
-_ECHO = """
-import asyncio, grpc, grpc.aio, uvloop
-async def echo(requests, context):
-    async for request in requests:
-        yield request[:8]
-async def main():
-    server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(echo)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", {"Echo": handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await server.wait_for_termination()
-uvloop.run(main())
-"""
-
-
 def _echo_floor(batches: int) -> dict[str, Figure]:
     """The same messages to a gRPC server that answers a few bytes to each."""
     messages = _messages(str(uuid.uuid4()), uuid.uuid4().hex, min(batches, 1000))
-    process = subprocess.Popen([sys.executable, "-c", _ECHO], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        port = process.stdout.readline().strip()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            begin = time.perf_counter()
-            call: Any = channel.stream_stream("/Echo/Echo")
-            count = len(list(call(iter(messages))))
-            seconds = time.perf_counter() - begin
-    finally:
-        process.kill()
-        process.wait()
+    with echo("grpc") as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        begin = time.perf_counter()
+        call: Any = channel.stream_stream("/Echo/Stream")
+        count = len(list(call(iter(messages))))
+        seconds = time.perf_counter() - begin
     return {
         "floor: gRPC echo": Figure(
             count * BATCH / seconds, "points/s", "the same messages, nothing done with them"

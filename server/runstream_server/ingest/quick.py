@@ -38,7 +38,7 @@ WITH held AS (
     SELECT held.id, new.key, held.experiment, {", ".join("new." + name for name in _LATEST)}
     FROM unnest(%s::text[], %s::text[], {", ".join(f"%s::{latest.TYPES[name]}[]" for name in _LATEST)})
         AS new (run_id, key, {", ".join(_LATEST)})
-    JOIN held USING (run_id) ORDER BY held.id, new.key
+    JOIN held USING (run_id) ORDER BY held.id, new.key COLLATE "C"
     {latest.UPSERT_POSTGRESQL}
 )
 SELECT run_id FROM held
@@ -51,7 +51,7 @@ def suits(connection: sa.Connection, works: Sequence[Work]) -> bool:
         return False
     points = 0
     for work in works:
-        if not isinstance(work, UnaryWork) or work.params or work.tags or not work.metrics:
+        if not isinstance(work, UnaryWork) or work.scope or work.params or work.tags or not work.metrics:
             return False
         if any(metric.model_id for metric in work.metrics):
             return False  # they are kept with their model, too

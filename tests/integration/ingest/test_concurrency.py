@@ -74,7 +74,8 @@ def deadlocks(dsn):
     with psycopg.connect(dsn) as connection:
         connection.execute("SELECT pg_stat_clear_snapshot()")
         query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        return connection.execute(query).fetchone()[0]
+        row = connection.execute(query).fetchone()
+    return row and row[0]
 
 
 @pytest.mark.parametrize(
