@@ -17,7 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from runstream.v1 import metrics_pb2, runs_pb2
+from runstream.v1 import experiments_pb2, metrics_pb2, runs_pb2
 from runstream_server.errors import InvalidArgument
 
 MAX_KEY = 250
@@ -307,6 +307,13 @@ def check_max_results(value: int, limit: int, field: str = "max_results") -> int
     if not 1 <= value <= limit:
         raise invalid(field, value, f"it must be a number from 1 to {limit}")
     return value
+
+
+def check_view_type(value: int, field: str = "run_view_type") -> int:
+    """Return a ViewType, active ones when none is said. Raises: InvalidArgument for an unknown number."""
+    if value not in experiments_pb2.ViewType.values():
+        raise invalid(field, value, "it must be ACTIVE_ONLY, DELETED_ONLY or ALL")
+    return value or experiments_pb2.VIEW_TYPE_ACTIVE_ONLY
 
 
 def check_model_name(name: str, field: str = "name") -> str:

@@ -178,6 +178,7 @@ def watched(victim: Victim, log: Callable[[], str]) -> Iterator[Victim]:
         yield victim
     finally:
         del os.environ["RUNSTREAM_CANARY_FOR_TESTS"]
-    after = victim.places(), victim.rows(), victim.listener.connections
-    assert after == before
+    assert victim.places() == before[0]
+    assert victim.rows() == before[1]
+    assert victim.listener.connections == before[2]
     assert victim.canary not in log()

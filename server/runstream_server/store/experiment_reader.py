@@ -15,6 +15,7 @@ from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import experiment_tags, experiments
 from runstream_server.store.visibility import only_readable_experiments
+from runstream_server.validation import check_view_type
 
 DEFAULT_RESULTS = 1000
 MAX_RESULTS = 50_000
@@ -61,7 +62,7 @@ def search_experiments(
     db: Database, pager: Pager, request: experiments_pb2.SearchExperimentsRequest
 ) -> experiments_pb2.SearchExperimentsResponse:
     """Return a page of the experiments that match. Raises: InvalidArgument for what cannot be read."""
-    view = request.view_type or experiments_pb2.VIEW_TYPE_ACTIVE_ONLY
+    view = check_view_type(request.view_type, "view_type")
     prepared = prepare(
         pager,
         EXPERIMENTS,

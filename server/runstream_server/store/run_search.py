@@ -16,7 +16,7 @@ from runstream_server.store.engine import Database
 from runstream_server.store.run_reader import INFO_COLUMNS, load_runs, read_parts
 from runstream_server.store.tables import runs
 from runstream_server.store.visibility import readable_experiments
-from runstream_server.validation import parse_experiment_id
+from runstream_server.validation import check_view_type, parse_experiment_id
 
 DEFAULT_RESULTS = 1000
 MAX_RESULTS = 50_000
@@ -31,7 +31,7 @@ def search_runs(
     """
     experiments = experiment_keys(request.experiment_ids)
     parts = read_parts(request.parts)
-    view = request.run_view_type or experiments_pb2.VIEW_TYPE_ACTIVE_ONLY
+    view = check_view_type(request.run_view_type)
     prepared = prepare(
         pager,
         RUNS,

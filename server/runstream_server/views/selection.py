@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from runstream.v1 import experiments_pb2, views_pb2
+from runstream.v1 import views_pb2
 from runstream_server.search.compile import Scope, compile_filter
 from runstream_server.search.entities import RUNS
 from runstream_server.search.guard import Guard
@@ -17,6 +17,7 @@ from runstream_server.search.query import Prepared, prepare
 from runstream_server.search.summaries import settle
 from runstream_server.store.run_search import experiment_keys, in_view, scope_of
 from runstream_server.store.visibility import readable_experiments
+from runstream_server.validation import check_view_type
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def select_runs(
     Raises: InvalidArgument for what cannot be read.
     """
     experiments = experiment_keys(query.experiment_ids, "query.experiment_ids")
-    view = query.run_view_type or experiments_pb2.VIEW_TYPE_ACTIVE_ONLY
+    view = check_view_type(query.run_view_type, "query.run_view_type")
     prepared = prepare(
         pager,
         RUNS,
