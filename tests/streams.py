@@ -27,30 +27,34 @@ class Session:
     session_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     next_sequence: int = 0
     numbers: dict[str, int] = field(default_factory=dict)
+    owner: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def open(self, next_sequence: int | None = None) -> metrics_pb2.OpenSession:
         """Return the Open frame, with the whole dictionary."""
         declaration = metrics_pb2.RunDeclaration(
-            run_id=self.run_id, create=self.create, experiment_id=self.experiment_id
+            run_id=self.run_id, create=self.create, experiment_id=self.experiment_id, owner=self.owner
         )
         return metrics_pb2.OpenSession(
             session_id=self.session_id,
             next_sequence=self.next_sequence if next_sequence is None else next_sequence,
             runs=[declaration],
             dictionary=self._entries(self.numbers),
+            **self.provenance,
         )
 
     def batch(
         self,
         points: Sequence[Point],
         events: Sequence[metrics_pb2.RunEvent] = (),
+        console: Sequence[metrics_pb2.ConsoleChunk] = (),
         *,
         first: int | None = None,
     ) -> metrics_pb2.MetricBatch:
         """Return a batch from `first` on, or from where the session is, which then moves."""
         fresh = [key for key in dict.fromkeys(point[0] for point in points) if key not in self.numbers]
         self.numbers |= {key: len(self.numbers) + at for at, key in enumerate(fresh)}
-        count = max(1, len(points) + len(events))
+        count = max(1, len(points) + len(events) + len(console))
         at = self.next_sequence if first is None else first
         if first is None:
             self.next_sequence += count
@@ -67,6 +71,7 @@ class Session:
                     timestamp=[point[2] for point in points],
                     value=[point[3] for point in points],
                     events=events,
+                    console=console,
                 )
             ],
         )
@@ -172,6 +177,14 @@ def status(number: int, end_time: int | None = None, sequence: int = 0) -> metri
     """Return the event that changes the status."""
     change = metrics_pb2.StatusChange(status=number, end_time=end_time)
     return metrics_pb2.RunEvent(sequence=sequence, status=change)
+
+
+def printed(
+    text: str, timestamp: int = 1_790_000_000_000, *, error: bool = False
+) -> metrics_pb2.ConsoleChunk:
+    """Return a piece of console output."""
+    stream = metrics_pb2.CONSOLE_STREAM_STDERR if error else metrics_pb2.CONSOLE_STREAM_STDOUT
+    return metrics_pb2.ConsoleChunk(timestamp=timestamp, stream=stream, text=text)
 
 
 def numbered(key: str, begin: int, count: int) -> list[Point]:

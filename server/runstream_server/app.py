@@ -37,6 +37,7 @@ from runstream_server.gateway.rest import RestDoor
 from runstream_server.grpc_door import GrpcDoor
 from runstream_server.ingest.compactor import Compactor
 from runstream_server.ingest.reader import MetricReader
+from runstream_server.ingest.watch import RunWatch
 from runstream_server.ingest.writer import MetricWriter
 from runstream_server.interceptors import in_time, seen_by_caller
 from runstream_server.store.access import AccessStore
@@ -89,6 +90,7 @@ class Server:
         self._grpc: GrpcDoor | None = None
         self._http: HttpServer | None = None
         self._compactor: Compactor | None = None
+        self._watch: RunWatch | None = None
 
     async def start(self) -> None:
         """Open the store, upgrading an embedded one, and serve.
@@ -148,6 +150,8 @@ class Server:
         self.context.metrics.start()
         self._compactor = Compactor(self.context.db)
         self._compactor.start()
+        self._watch = RunWatch(self.context.db, self.settings.lost_after)
+        self._watch.start()
         gate = self.context.gate = await self._gate(services.all_methods(offered))
         self._grpc = GrpcDoor(self.settings, offered, gate)
         if self._unix_socket:
@@ -191,8 +195,9 @@ class Server:
         self.context.metrics.begin_drain()
         http = [self._http.stop()] if self._http else []
         await asyncio.gather(*http, *([self._grpc.stop(grace)] if self._grpc else []))
-        if self._compactor:
-            await asyncio.to_thread(self._compactor.stop)
+        for worker in (self._compactor, self._watch):
+            if worker:
+                await asyncio.to_thread(worker.stop)
         await self.context.metrics.stop(grace)
         self.context.executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.context.artifacts.close)

@@ -123,6 +123,12 @@ class Settings:
     drain_timeout: float = _setting(
         30.0, "How long a server that was told to stop lets calls finish.", unit="seconds"
     )
+    lost_after: float = _setting(
+        600.0,
+        "How long nobody may be heard of before a run is lost and ended as FAILED; it is RUNNING again when "
+        "one of its processes is heard of; 0 for never.",
+        unit="seconds",
+    )
     log_level: str = _setting("INFO", "Least level of log lines: DEBUG, INFO, WARNING or ERROR.")
 
     def __post_init__(self) -> None:
@@ -156,7 +162,7 @@ class Settings:
             raise SettingError(
                 f"max_batch_points must be at least {MOST_SENT}: clients send that many at once"
             )
-        for name in ("call_timeout", "database_timeout", "statement_timeout", "drain_timeout"):
+        for name in ("call_timeout", "database_timeout", "statement_timeout", "drain_timeout", "lost_after"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise SettingError(f"{name} must be from 0 to 86400 seconds")
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from runstream_server.store import idempotency
+
 if TYPE_CHECKING:
     from runstream_server.access.gate import Gate
     from runstream_server.artifacts.store import Artifacts
@@ -54,7 +56,7 @@ class Context:
     async def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking `fn` on the thread pool and return what it returned. Raises: what `fn` raises."""
         loop = asyncio.get_running_loop()
-        if self.gate is None:
+        if self.gate is None and idempotency.current() is None:
             return await loop.run_in_executor(self.executor, lambda: fn(*args, **kwargs))
-        caller = contextvars.copy_context()  # the stores ask who calls
-        return await loop.run_in_executor(self.executor, lambda: caller.run(fn, *args, **kwargs))
+        call = contextvars.copy_context()  # the stores ask who calls, and with which key
+        return await loop.run_in_executor(self.executor, lambda: call.run(fn, *args, **kwargs))

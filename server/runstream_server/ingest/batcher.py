@@ -8,8 +8,9 @@ COMMIT done          every work gets its outcome
 one work guilty      it gets its error, the others are tried again
 permanent error      halves, each alone, down to one work, down to its units
 transient error      the whole group again, after a pause, for as long as it takes
-lost during COMMIT   sessions again, since their watermarks tell what happened; unary callers are told
-                     UNAVAILABLE, because nothing tells, and equal points read back once anyway
+lost during COMMIT   sessions again, since their watermarks tell what happened, and unary calls with an
+                     Idempotency-Key, which tells too; other unary callers are told UNAVAILABLE, because
+                     nothing tells, and equal points read back once anyway
 """
 
 from __future__ import annotations
@@ -186,9 +187,9 @@ class Batcher:
                 continue
             except _Unsure as unsure:
                 error: BaseException = unsure.__cause__ or unsure
-                lost = [work for work in works if isinstance(work, UnaryWork)]
+                lost = [work for work in works if isinstance(work, UnaryWork) and not work.scope]
                 self._answer((work, _away()) for work in lost)
-                works = [work for work in works if isinstance(work, SessionWork)]
+                works = [work for work in works if isinstance(work, SessionWork) or work.scope]
             except Exception as caught:
                 if not is_transient(caught):
                     self._divide(works, careful, caught)

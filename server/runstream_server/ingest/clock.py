@@ -1,15 +1,5 @@
 """The database's clock: leases and times of last use compare with nothing else."""
 
-from __future__ import annotations
+from runstream_server.store.clock import now
 
-import sqlalchemy as sa
-
-_SQLITE = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-_POSTGRESQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
-
-
-def now(connection: sa.Connection) -> sa.ColumnElement[int]:
-    """Return the expression for the database's time in Unix milliseconds UTC."""
-    return sa.literal_column(
-        _SQLITE if connection.dialect.name == "sqlite" else _POSTGRESQL, type_=sa.BigInteger()
-    )
+__all__ = ["now"]

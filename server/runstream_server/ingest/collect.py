@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -36,9 +37,15 @@ Refused = tuple[PointsUnit, ServerError]
 
 
 def collect_session(
-    units: Sequence[PointsUnit], runs: Mapping[str, RunKey], sources: Mapping[tuple[str, str], int]
+    units: Sequence[PointsUnit],
+    runs: Mapping[str, RunKey],
+    sources: Mapping[tuple[str, str], int],
+    fences: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> tuple[list[PartPoints], list[Refused]]:
-    """Return the points of units that can be applied, and the units that cannot, with reasons."""
+    """Return the points of units that can be applied, and the units that cannot, with reasons.
+
+    sources, fences: by session and run; fences: the generation of points that are not of the run's own.
+    """
     # Two streams may carry one session, each with a dictionary of its own.
     groups: dict[tuple[int, str], list[PointsUnit]] = {}
     for unit in units:
@@ -53,7 +60,8 @@ def collect_session(
         refused += bad
         if points:
             key = runs[run_id]
-            part = Part(key.run, sources[members[0].work.session_id, run_id], key.generation)
+            pair = (members[0].work.session_id, run_id)
+            part = Part(key.run, sources[pair], fences.get(pair, key.generation))
             parts.append(PartPoints(part, key.experiment, points))
     return parts, refused
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -22,17 +22,30 @@ import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2
 from runstream_server.errors import Internal, ServerError, SessionExpired, Unavailable
-from runstream_server.ingest import events, latest, sessions
+from runstream_server.ingest import console, events, latest, sessions
 from runstream_server.ingest.collect import PartPoints, collect_session, collect_unary
 from runstream_server.ingest.memory import Memory, SessionRun
+from runstream_server.ingest.pieces import visible
 from runstream_server.ingest.points import joined
 from runstream_server.ingest.refusals import reason_to_refuse, refusal, refused_declaration
+from runstream_server.ingest.scan import read_limits
 from runstream_server.ingest.segments import encode
 from runstream_server.ingest.sessions import Verdict
 from runstream_server.ingest.storage import SegmentRow
 from runstream_server.ingest.summaries import summarise
-from runstream_server.ingest.work import EventUnit, Outcome, PointsUnit, SessionWork, UnaryWork, Unit, Work
+from runstream_server.ingest.work import (
+    ConsoleUnit,
+    EventUnit,
+    Outcome,
+    PointsUnit,
+    SessionWork,
+    UnaryWork,
+    Unit,
+    Work,
+)
 from runstream_server.store.engine import is_transient
+from runstream_server.store.idempotency import claim
+from runstream_server.store.liveness import take_back
 from runstream_server.store.model_metrics import write_model_metrics
 from runstream_server.store.runs import RunKey, ensure_run, lock_runs, require_active, resolve, run_not_found
 
@@ -65,6 +78,7 @@ class Commit:
     """Declarations that cannot be met."""
     arrived: set[SessionRun] = field(default_factory=set)
     """Runs that exist."""
+    _fences: dict[SessionRun, int] = field(default_factory=dict)
     _denied: dict[SessionRun, ServerError] = field(default_factory=dict)
     _found: dict[str, int] = field(default_factory=dict)
     _marks: dict[str, int] = field(default_factory=dict)
@@ -84,6 +98,8 @@ class Commit:
         for work in self.works:
             answer = self._judge(work, units) if isinstance(work, SessionWork) else self._check(work, unary)
             self.outcomes.append(answer)
+        unary = self._claim(unary)
+        self._take_back(members)
         self._apply(units, unary)
         self._move(members)
 
@@ -154,16 +170,36 @@ class Commit:
         live = [work for work in works if work.session_id in self._marks]
         pairs = {(work.session_id, item.run_id) for work in live for item in self._declarations(work)}
         pairs |= {(work.session_id, unit.run_id) for work in live for unit in work.points}
+        pairs |= {(work.session_id, unit.run_id) for work in live for unit in work.console}
         pairs -= self._denied.keys()
         changing = {
             unit.run_id for work in live for unit in work.events if unit.event.WhichOneof("event") == "status"
         }
-        self._number({pair for pair in pairs if pair not in self.memory.sources}, changing)
+        owners = {
+            (work.session_id, item.run_id) for work in live for item in self._declarations(work) if item.owner
+        }
+        self._number({pair for pair in pairs if pair not in self.memory.sources}, changing, owners)
         wanted = {work.run_id for work in self.works if isinstance(work, UnaryWork)}
         wanted |= {run_id for work in works for run_id in work.run_ids} | {run_id for _, run_id in pairs}
         self._runs = lock_runs(self.connection, wanted) if wanted else {}
+        self._find_fences({(work.session_id, unit.run_id) for work in live for unit in work.points})
 
-    def _number(self, pairs: set[SessionRun], changing: set[str]) -> None:
+    def _find_fences(self, pairs: set[SessionRun]) -> None:
+        """Find out which sources had ended when their runs were rewound; looked up once a rewind."""
+        known = self.memory.fences
+        rewound = [(pair, self._runs[pair[1]]) for pair in pairs if pair[1] in self._runs]
+        asked = {
+            (pair[0], key.run): (pair, key.generation)
+            for pair, key in rewound
+            if key.generation and known.get(pair, (0, None))[0] != key.generation
+        }
+        if asked:
+            found = sessions.read_fences(self.connection, asked)
+            known.update({pair: (seen, found.get(key)) for key, (pair, seen) in asked.items()})
+        fences = {pair: known[pair][1] for pair, key in rewound if key.generation}
+        self._fences = {pair: fence for pair, fence in fences.items() if fence is not None}
+
+    def _number(self, pairs: set[SessionRun], changing: set[str], owners: set[SessionRun]) -> None:
         """Find or give source numbers; hold first, in order, the runs whose rows this commit will change."""
         if not pairs and not changing:
             return
@@ -177,7 +213,8 @@ class Commit:
         fresh = wanted.keys() - sources.keys()
         change = {run for _, run in fresh} | {runs[run_id].run for run_id in changing if run_id in runs}
         sessions.hold_for_change(self.connection, sorted(change))
-        sources |= sessions.number_sources(self.connection, fresh)
+        started = {key for key, pair in wanted.items() if pair in owners}
+        sources |= sessions.number_sources(self.connection, fresh, started)
         self.learned = {wanted[key]: source for key, source in sources.items() if key in wanted}
 
     def _source(self, pair: SessionRun) -> int | None:
@@ -261,6 +298,26 @@ class Commit:
             return error
         return None
 
+    def _claim(self, unary: list[tuple[UnaryWork, RunKey]]) -> list[tuple[UnaryWork, RunKey]]:
+        """Note the keys of unary works; return the works that are new."""
+        if not any(work.scope for work, _ in unary):
+            return unary
+        fresh = [pair for pair in unary if not pair[0].scope]
+        keyed = [(work.scope, work, key) for work, key in unary if work.scope]
+        # In one order everywhere, as all locks.
+        for scope, work, key in sorted(keyed, key=lambda item: (item[0].user, item[0].key)):
+            try:
+                if not claim(self.connection, scope, 0)[0]:
+                    fresh.append((work, key))
+            except ServerError as error:
+                self.outcomes[self.works.index(work)] = error
+        return fresh
+
+    def _take_back(self, works: Sequence[SessionWork]) -> None:
+        lost = {run_id for run_id, key in self._runs.items() if key.lost}
+        if lost:
+            take_back(self.connection, {work.session_id for work in works if work.run_ids & lost})
+
     def _apply(self, units: list[Unit], unary: list[tuple[UnaryWork, RunKey]]) -> None:
         if not self.careful:
             self._write(units, unary)
@@ -291,19 +348,31 @@ class Commit:
                 raise WorkFailed(work, error) from None
         points = [unit for unit in units if isinstance(unit, PointsUnit)]
         parts, bad = (
-            collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources))
+            collect_session(points, self._runs, ChainMap(self.learned, self.memory.sources), self._fences)
             if points
             else ([], [])
         )
         for wrong, reason in bad:
             self._refuse(wrong, reason)
         self._store(parts + collect_unary(unary))
+        console.write(
+            self.connection,
+            [
+                console.ConsoleRow(self._runs[unit.run_id].run, source, unit.work.first, unit.chunks)
+                for unit in units
+                if isinstance(unit, ConsoleUnit)
+                and (source := self._source((unit.work.session_id, unit.run_id)))
+            ],
+        )
 
     def _store(self, parts: Sequence[PartPoints]) -> None:
         if not parts:
             return
         rows = [SegmentRow(item.part, len(item.points), encode(item.points)) for item in parts]
         self.memory.storage.write_segments(self.connection, rows)
+        parts = self._shown(parts)
+        if not parts:
+            return
         parts = sorted(parts, key=lambda item: item.part.run)
         if any(a.part.run == b.part.run for a, b in pairwise(parts)):
             summed = (
@@ -319,6 +388,21 @@ class Commit:
         latest.add_series(
             self.connection, runs, experiments, summarise(joined([item.points for item in parts]))
         )
+
+    def _shown(self, parts: Sequence[PartPoints]) -> Sequence[PartPoints]:
+        """Return the points that rewinds leave visible; what ended sources deliver late may be hidden."""
+        if not self._fences:
+            return parts
+        current = {key.run: key.generation for key in self._runs.values()}
+        shown = []
+        for item in parts:
+            points = item.points
+            if item.part.generation != current[item.part.run]:
+                limits = read_limits(self.connection, item.part.run)
+                points = visible(points, limits.of(item.part.generation))
+            if len(points):
+                shown.append(replace(item, points=points))
+        return shown
 
     def _move(self, works: Sequence[SessionWork]) -> None:
         moves = {

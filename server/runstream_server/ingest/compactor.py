@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from runstream_server.errors import ServerError
 from runstream_server.ingest import sessions
-from runstream_server.ingest.clock import now
 from runstream_server.ingest.compaction import compact
 from runstream_server.ingest.storage import Storage
-from runstream_server.store.bulk import insert
+from runstream_server.store import idempotency
 from runstream_server.store.engine import Database
-from runstream_server.store.tables import PARTITIONS, leases
+from runstream_server.store.leases import release, take
+from runstream_server.store.tables import PARTITIONS
 from runstream_server.store.tables import segments as segments_table
 
 logger = logging.getLogger("runstream.ingest")
@@ -37,7 +37,6 @@ FEW_SEGMENTS, FEW_SECONDS = 2, 300.0
 """So is what remains of a run that rests."""
 TRANSACTION_POINTS = {"postgresql": 2_000_000, "sqlite": 300_000}
 """Points of one transaction; on SQLite all writers wait for it."""
-LEASE_MS = 60_000
 EXPIRE_SECONDS = 3600.0
 
 
@@ -63,7 +62,7 @@ class Compactor:
         if self._thread.ident is not None:
             self._thread.join()
         try:
-            self._db.write(_release, self._holder)
+            self._db.write(release, self._holder)
         except ServerError:
             logger.debug("leases not given back; they run out")
 
@@ -76,7 +75,7 @@ class Compactor:
         for run in list(self._due(force)):
             if self._stop.is_set():
                 break
-            if force or self._db.write(_lease, f"compact:{run % PARTITIONS}", self._holder):
+            if force or self._db.write(take, f"compact:{run % PARTITIONS}", self._holder):
                 total += self._compact(run, force)
         return total
 
@@ -132,6 +131,8 @@ class Compactor:
             return
         while removed := self._db.write(sessions.remove_expired):
             logger.info("removed %d sessions not used for 30 days", removed)
+        while removed := self._db.write(idempotency.remove_expired):
+            logger.info("removed %d idempotency keys not used for 30 days", removed)
         self._expired_at = time.monotonic()
 
 
@@ -141,21 +142,3 @@ def _backlog(connection: sa.Connection) -> list[tuple[int, int, int]]:
     query = sa.select(table.run, sa.func.count(), sa.func.sum(table.n)).group_by(table.run)
     rows = [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
     return sorted(rows, key=lambda row: -row[2])
-
-
-def _lease(connection: sa.Connection, name: str, holder: str) -> bool:
-    """Take or keep a lease, and return whether it is ours."""
-    until = now(connection) + LEASE_MS
-    statement = insert(connection, leases).values(name=name, holder=holder, expiry_time=until)
-    taken = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={"holder": holder, "expiry_time": until},
-            where=(leases.c.holder == holder) | (leases.c.expiry_time < now(connection)),
-        ).returning(leases.c.holder)
-    ).scalar()
-    return taken == holder
-
-
-def _release(connection: sa.Connection, holder: str) -> None:
-    connection.execute(sa.delete(leases).where(leases.c.holder == holder))

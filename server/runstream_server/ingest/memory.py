@@ -33,6 +33,8 @@ class Memory:
     """Writes segments."""
     sources: dict[SessionRun, int] = field(default_factory=dict)
     """Source numbers that are committed; they never change."""
+    fences: dict[SessionRun, tuple[int, int | None]] = field(default_factory=dict)
+    """Generation of a run that was looked at, and the one that a source's points are of since a rewind."""
     failed: dict[SessionRun, metrics_pb2.RunDeclaration] = field(default_factory=dict)
     """Declarations that could not be met, tried again with every batch that needs them."""
     clock: Callable[[], float] = time.monotonic

@@ -35,15 +35,17 @@ class MetricReader:
         self._pager = Pager(db)
 
     def history(
-        self, run_id: str, key: str, page_token: str, limit: int
+        self, run_id: str, key: str, page_token: str, limit: int, source: int | None = None
     ) -> metrics_pb2.GetMetricHistoryResponse:
         """Return at most `limit` points in order of (timestamp, step, value) from the token on.
 
+        source: only its points; None: those of all.
+
         Raises: NotFound for an unknown run; InvalidArgument for a token of another query.
         """
-        query = ["history", run_id, key]
+        query = ["history", run_id, key] if source is None else ["history", run_id, key, source]
         position = self._pager.decode(query, page_token)
-        page = self._db.read(_history, run_id, key, mark_of(position) if position else None, limit)
+        page = self._db.read(_history, run_id, key, mark_of(position) if position else None, limit, source)
         response = metrics_pb2.GetMetricHistoryResponse()
         fill_items(
             response,
@@ -96,11 +98,13 @@ class MetricReader:
         return response, None
 
 
-def _history(connection: sa.Connection, run_id: str, key: str, after: Mark | None, limit: int) -> Page:
+def _history(
+    connection: sa.Connection, run_id: str, key: str, after: Mark | None, limit: int, source: int | None
+) -> Page:
     run = resolve(connection, [run_id]).get(run_id)
     if run is None:
         raise run_not_found(run_id)
-    pieces = Scan(connection, run.run, [key], Range()).pieces[key]
+    pieces = Scan(connection, run.run, [key], Range(), source).pieces[key]
     return read_page(pieces, Range(), "timestamp", after, limit)
 
 

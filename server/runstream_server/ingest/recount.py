@@ -39,7 +39,15 @@ def recount(connection: sa.Connection, run: int, keys: Collection[str]) -> None:
     latest.replace(connection, list(latest.rows_of(run, experiment, known)))
 
 
-def _summaries(connection: sa.Connection, run: int, names: list[str]) -> Summaries | None:
+def recount_run(connection: sa.Connection, run: int, experiment: int) -> None:
+    """Write all rows of a run anew, from the points that are visible; the caller holds the run FOR UPDATE."""
+    connection.execute(sa.delete(latest_metrics).where(latest_metrics.c.run == run))
+    found = _summaries(connection, run, None)
+    if found is not None:
+        latest.replace(connection, list(latest.rows_of(run, experiment, found)))
+
+
+def _summaries(connection: sa.Connection, run: int, names: list[str] | None) -> Summaries | None:
     limits = read_limits(connection, run)
     parts = []
     for head in read_heads(connection, run, names, Range(), None):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import InvalidArgument, ServerError
-from runstream_server.ingest.work import EventUnit, PointsUnit, SessionWork, Unit
+from runstream_server.ingest.console import MAX_TEXT
+from runstream_server.ingest.work import ConsoleUnit, EventUnit, PointsUnit, SessionWork, Unit
 from runstream_server.store.runs import RunKey, require_active, run_not_found
 from runstream_server.validation import check_param, check_tag
 
@@ -21,11 +22,21 @@ def reason_to_refuse(unit: Unit, runs: Mapping[str, RunKey]) -> ServerError | No
         require_active(runs[unit.run_id])
         if isinstance(unit, EventUnit):
             _check_event(unit.event)
+        elif isinstance(unit, ConsoleUnit):
+            _check_console(unit.chunks)
         elif unit.columns is None:
             raise InvalidArgument("series, step, timestamp and value differ in length", field="metrics")
     except ServerError as error:
         return error
     return None
+
+
+def _check_console(chunks: Sequence[metrics_pb2.ConsoleChunk]) -> None:
+    for chunk in chunks:
+        if len(chunk.text) > MAX_TEXT or len(chunk.text.encode()) > MAX_TEXT:
+            raise InvalidArgument(f"a piece of console output has at most {MAX_TEXT} bytes", field="console")
+        if not chunk.timestamp >= 0:
+            raise InvalidArgument("a timestamp is negative; timestamps are Unix ms", field="console")
 
 
 def _check_event(event: metrics_pb2.RunEvent) -> None:
@@ -53,8 +64,8 @@ def refusal(unit: Unit, error: ServerError) -> metrics_pb2.RefusedUnit:
 
 
 def _field(unit: Unit) -> str:
-    if isinstance(unit, PointsUnit):
-        return "metrics"
+    if not isinstance(unit, EventUnit):
+        return "metrics" if isinstance(unit, PointsUnit) else "console"
     kind = unit.event.WhichOneof("event")
     if kind == "param":
         return f"params.{unit.event.param.key[:250]}"

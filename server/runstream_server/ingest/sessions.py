@@ -17,10 +17,14 @@ from runstream.v1 import metrics_pb2
 from runstream_server.errors import Unavailable
 from runstream_server.ingest.clock import now
 from runstream_server.store.bulk import among, insert
+from runstream_server.store.liveness import take_back
 from runstream_server.store.tables import run_sources, runs, sessions
 
 EXPIRY_MS = 30 * 24 * 3600 * 1000
 """Sessions are removed this long after their last use."""
+
+PROVENANCE = ("host", "rank", "local_rank", "pid", "user")
+"""Columns that say where a session runs; each of its sources keeps them."""
 
 
 class Verdict(Enum):
@@ -50,6 +54,9 @@ def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) 
             "host": item.host,
             "rank": item.rank if item.HasField("rank") else None,
             "client_version": item.client_version,
+            "local_rank": item.local_rank if item.HasField("local_rank") else None,
+            "pid": item.pid,
+            "user": item.user,
         }
         for item in opens
         if item.next_sequence == 0
@@ -135,13 +142,14 @@ def close(connection: sa.Connection, session_ids: Collection[str]) -> None:
 
 
 def touch(connection: sa.Connection, session_ids: Collection[str]) -> None:
-    """Note that sessions are in use."""
+    """Note that sessions are in use, and take back those of their runs that were lost."""
     held = lock(connection, session_ids)
     connection.execute(
         sa.update(sessions)
         .where(among(connection, sessions.c.session_id, sorted(held)))
         .values(last_used_time=now(connection))
     )
+    take_back(connection, held)
 
 
 def remove_expired(connection: sa.Connection, limit: int = 1000) -> int:
@@ -155,6 +163,12 @@ def remove_expired(connection: sa.Connection, limit: int = 1000) -> int:
     )
     ids = list(connection.scalars(expired))
     if ids:
+        ended = sa.select(sessions.c.last_used_time).where(sessions.c.session_id == run_sources.c.session_id)
+        connection.execute(
+            sa.update(run_sources)
+            .where(among(connection, run_sources.c.session_id, ids))
+            .values(last_seen_time=ended.scalar_subquery())
+        )
         connection.execute(sa.delete(sessions).where(among(connection, sessions.c.session_id, ids)))
     return len(ids)
 
@@ -175,23 +189,41 @@ def read_sources(connection: sa.Connection, keys: Collection[SourceKey]) -> dict
     return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 
-def number_sources(connection: sa.Connection, keys: Collection[SourceKey]) -> dict[SourceKey, int]:
-    """Give each (session, run) the run's next source number; the caller holds the sessions and the runs."""
+def read_fences(connection: sa.Connection, keys: Collection[SourceKey]) -> dict[SourceKey, int]:
+    """Return the generation that points of ended sources are of, where a rewind has fenced them."""
+    table = run_sources.c
+    query = sa.select(table.session_id, table.run, table.last_generation).where(
+        among(connection, table.session_id, sorted({key[0] for key in keys})),
+        among(connection, table.run, sorted({key[1] for key in keys})),
+        table.last_generation.is_not(None),
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def number_sources(
+    connection: sa.Connection, keys: Collection[SourceKey], owners: Collection[SourceKey] = ()
+) -> dict[SourceKey, int]:
+    """Give each (session, run) the run's next source number; the caller holds the sessions and the runs.
+
+    owners: those whose process started the run.
+    """
     given: dict[SourceKey, int] = {}
     for session_id, run in sorted(keys, key=lambda key: (key[1], key[0])):
+        owner = {"owner_session": session_id} if (session_id, run) in owners else {}
         source = connection.scalar(
             sa.update(runs)
             .where(runs.c.id == run)
-            .values(last_source=runs.c.last_source + 1)
+            .values(last_source=runs.c.last_source + 1, **owner)
             .returning(runs.c.last_source)
         )
         if source is None:  # removed for good meanwhile
             continue
-        who = sa.select(
-            sa.literal(run), sa.literal(source), sessions.c.session_id, sessions.c.host, sessions.c.rank
-        ).where(sessions.c.session_id == session_id)
-        columns = ["run", "source", "session_id", "host", "rank"]
-        connection.execute(sa.insert(run_sources).from_select(columns, who))
+        who = [sessions.c[name] for name in ("session_id", *PROVENANCE)]
+        query = sa.select(sa.literal(run), sa.literal(source), now(connection), *who)
+        columns = ["run", "source", "creation_time", *(column.name for column in who)]
+        connection.execute(
+            sa.insert(run_sources).from_select(columns, query.where(sessions.c.session_id == session_id))
+        )
         given[session_id, run] = source
     return given
 

@@ -16,6 +16,7 @@ from runstream_server.access.identity import stamp_event
 from runstream_server.errors import InvalidArgument, ServerError
 from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.wire import Ints, RawColumns, raw_columns
+from runstream_server.store.idempotency import Scope
 from runstream_server.validation import check_key
 
 MAX_SERIES = 100_000
@@ -96,7 +97,16 @@ class EventUnit:
     event: metrics_pb2.RunEvent
 
 
-Unit = PointsUnit | EventUnit
+@dataclass(slots=True)
+class ConsoleUnit:
+    """One run's console output of one batch: stored or refused together."""
+
+    work: SessionWork
+    run_id: str
+    chunks: Sequence[metrics_pb2.ConsoleChunk]
+
+
+Unit = PointsUnit | EventUnit | ConsoleUnit
 
 
 @dataclass(slots=True)
@@ -130,6 +140,7 @@ class SessionWork:
     declarations: Sequence[metrics_pb2.RunDeclaration] = ()
     points: list[PointsUnit] = field(default_factory=list)
     events: list[EventUnit] = field(default_factory=list)
+    console: list[ConsoleUnit] = field(default_factory=list)
     close: bool = False
     size: int = 500
     """Bytes held in the queue, roughly."""
@@ -145,12 +156,12 @@ class SessionWork:
     @property
     def run_ids(self) -> set[str]:
         """Runs the batch writes to."""
-        return {unit.run_id for unit in self.points} | {unit.run_id for unit in self.events}
+        return {unit.run_id for unit in self.units}
 
     @property
     def units(self) -> list[Unit]:
-        """What is refused alone, in order of effect: points, then events."""
-        return [*self.points, *self.events]
+        """What is refused alone, in order of effect: points, events, console output."""
+        return [*self.points, *self.events, *self.console]
 
     def take(self, batch: metrics_pb2.MetricBatch, max_points: int) -> None:
         """Add a batch of at most `max_points` points to this work.
@@ -182,6 +193,9 @@ class SessionWork:
                     stamp_event(event, self.rights.login)
                 self.events.append(EventUnit(self, run.run_id, event))
                 self.size += 100 + event.ByteSize()
+            if run.console:
+                self.console.append(ConsoleUnit(self, run.run_id, list(run.console)))
+                self.size += sum(100 + len(chunk.text) for chunk in run.console)
 
 
 @dataclass(slots=True)
@@ -196,6 +210,8 @@ class UnaryWork:
     """Called once, in the event loop."""
     size: int = 500
     """Bytes held in the queue, roughly."""
+    scope: Scope | None = None
+    """The call's Idempotency-Key; None without one."""
     cancelled: bool = False
     """The caller is gone: what is not committed yet is dropped."""
     answered: bool = False

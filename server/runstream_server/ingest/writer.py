@@ -15,6 +15,7 @@ from runstream_server.ingest.memory import Memory
 from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork, UnaryWork, Work
 from runstream_server.store.engine import Database
+from runstream_server.store.idempotency import current
 from runstream_server.store.runs import EnsureExperiment
 
 QUEUE_BYTES = 64 << 20
@@ -77,7 +78,7 @@ class MetricWriter:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         size = 500 + 150 * len(metrics)
         size += sum(200 + len(param.value) for param in params) + sum(200 + len(tag.value) for tag in tags)
-        work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size)
+        work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size, current())
         await self._wait(work, future, within)
 
     async def _check_run(self, run_id: str, within: float) -> None:

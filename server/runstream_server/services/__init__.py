@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from runstream_server.context import Context
+from runstream_server.services.once import honour_keys
 
 SERVICES: Mapping[str, str] = {
     "ExperimentService": "experiments",
@@ -79,9 +80,11 @@ def build(context: Context) -> list[Service]:
 def _build(name: str, proto: str, context: Context) -> Service:
     messages = import_module(f"runstream.v1.{proto}_pb2")
     stubs = import_module(f"runstream.v1.{proto}_pb2_grpc")
-    servicer = getattr(import_module(f"{__name__}.{MODULES.get(proto, proto)}"), name)
+    servicer = getattr(import_module(f"{__name__}.{MODULES.get(proto, proto)}"), name)(context)
+    descriptor = messages.DESCRIPTOR.services_by_name[name]
+    honour_keys(servicer, descriptor)
     return Service(
-        messages.DESCRIPTOR.services_by_name[name],
-        servicer(context),
+        descriptor,
+        servicer,
         getattr(stubs, f"add_{name}Servicer_to_server"),
     )

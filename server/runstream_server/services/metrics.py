@@ -77,7 +77,10 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
         if request.HasField("max_results"):
             limit = v.check_max_results(request.max_results, MAX_HISTORY)
         reader = self._context.reader
-        return await self._context.call(reader.history, run_id, request.metric_key, request.page_token, limit)
+        source = request.source if request.HasField("source") else None
+        return await self._context.call(
+            reader.history, run_id, request.metric_key, request.page_token, limit, source
+        )
 
     async def GetMetricSeries(
         self, request: metrics_pb2.GetMetricSeriesRequest, context: Any

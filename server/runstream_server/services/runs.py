@@ -8,7 +8,6 @@ import grpc.aio
 
 from runstream.v1 import runs_pb2, runs_pb2_grpc
 from runstream_server import validation as v
-from runstream_server.context import Context
 from runstream_server.services.run_history import RunHistory
 from runstream_server.store.inputs import check_inputs
 
@@ -17,9 +16,6 @@ _Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 class RunService(RunHistory, runs_pb2_grpc.RunServiceServicer):
     """Runs, over a Context; every method raises ServerError for the doors to translate."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     async def CreateRun(
         self, request: runs_pb2.CreateRunRequest, context: _Call

@@ -21,6 +21,7 @@ from sqlalchemy import event, exc
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.search import patterns
+from runstream_server.store import idempotency
 from runstream_server.store.deviation import StandardDeviation
 from runstream_server.store.filesystem import on_network
 from runstream_server.store.pool_waits import DEADLINE, PoolWaits
@@ -74,18 +75,24 @@ class Database:
 
         Raises: ServerError from `work` as it is; Unavailable when the database is away or stays contended.
         """
-        return self._run({"runstream_mode": "IMMEDIATE"}, work, *args, **kwargs)
+        if scope := idempotency.current():
+            # Whether a lost COMMIT happened is known then, so that it is safe to try again.
+            work, sure = idempotency.once(work, scope, scope.next_part()), True
+        else:
+            sure = False
+        return self._run({"runstream_mode": "IMMEDIATE"}, sure, work, *args, **kwargs)
 
     def read(self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work(connection, …)` on one snapshot; return what it returned. Raises: as `write`."""
         options = {"runstream_mode": "DEFERRED"}
         if not self.is_sqlite:
             options["isolation_level"] = "REPEATABLE READ"
-        return self._run(options, work, *args, **kwargs)
+        return self._run(options, False, work, *args, **kwargs)
 
     def _run(
         self,
         options: dict[str, Any],
+        sure: bool,
         work: Callable[Concatenate[sa.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
@@ -100,7 +107,8 @@ class Database:
                 raise
             except _CommitLost as lost:
                 # Whether it happened is not known: doing it again could do it twice.
-                raise translate(lost.error) from lost.error
+                if not sure or attempt >= RETRIES:
+                    raise translate(lost.error) from lost.error
             except (exc.SQLAlchemyError, OSError) as error:
                 # A pooled connection that died while idle is not an outage: every one of them may be stale.
                 retry = lost_race(error) or is_disconnect(error)

@@ -37,14 +37,14 @@ def insert_run(
     user_id: str,
     start_time: int | None,
     tag_values: Mapping[str, str],
-) -> None:
-    """Insert a run with its tags unless it exists.
+) -> bool:
+    """Insert a run with its tags unless it exists; return whether this call made it.
 
     Raises: NotFound for an unknown experiment; InvalidArgument for a deleted one, for two different names,
     or when the run exists under another experiment.
     """
     if _exists(connection, run_id, experiment):
-        return
+        return False
     location = lock_experiment(connection, experiment)
     name = _one_name(run_name, tag_values.get(RUN_NAME_TAG, ""))
     run = connection.scalar(
@@ -63,7 +63,7 @@ def insert_run(
     )
     if run is None:  # another writer came first
         _exists(connection, run_id, experiment)
-        return
+        return False
     values = {**tag_values, RUN_NAME_TAG: name}
     connection.execute(
         sa.insert(tags),
@@ -72,6 +72,11 @@ def insert_run(
             for key, value in sorted(values.items())
         ],
     )
+    return True
+
+
+MOVED_FROM_TAG = "runstream.movedFrom"
+"""Tag of a run that was moved: ids of the experiments it was in, joined by commas."""
 
 
 def ensure_run(
@@ -89,7 +94,7 @@ def ensure_run(
             raise run_not_found(run_id)
         _create_declared(connection, declaration, ensure_experiment)
         found = resolve(connection, [run_id])[run_id]
-    if declaration.experiment_id and str(found.experiment) != declaration.experiment_id:
+    if declaration.experiment_id and not _is_in(connection, found, declaration.experiment_id):
         raise _elsewhere(found, declaration.experiment_id)
     return found
 
@@ -122,9 +127,17 @@ def _create_declared(
 
 def _exists(connection: sa.Connection, run_id: str, experiment: int) -> bool:
     key = resolve(connection, [run_id]).get(run_id)
-    if key and key.experiment != experiment:
+    if key and not _is_in(connection, key, str(experiment)):
         raise _elsewhere(key, str(experiment))
     return key is not None
+
+
+def _is_in(connection: sa.Connection, key: RunKey, experiment_id: str) -> bool:
+    """Return whether a run is in an experiment, or was moved from it: its writers do not know that yet."""
+    if str(key.experiment) == experiment_id:
+        return True
+    moved = sa.select(tags.c.value).where(tags.c.run == key.run, tags.c.key == MOVED_FROM_TAG)
+    return experiment_id in (connection.scalar(moved) or "").split(",")
 
 
 def _elsewhere(key: RunKey, experiment_id: str) -> InvalidArgument:

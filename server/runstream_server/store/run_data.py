@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from runstream.v1 import runs_pb2
 from runstream_server.store.bulk import insert
 from runstream_server.store.tables import params as params_table
 from runstream_server.store.tables import runs
@@ -176,13 +177,20 @@ def _names(rows: Sequence[TagRow]) -> list[StatusRow]:
 
 
 def write_status(connection: sa.Connection, rows: Sequence[StatusRow]) -> None:
-    """Change status, end time and name of runs; for each run and column the last row that sets it wins."""
+    """Change status, end time and name of runs; for each run and column the last row that sets it wins.
+
+    A run that is RUNNING again has no end.
+    """
     changes: dict[int, dict[str, object]] = {}
     for row in rows:
         change = changes.setdefault(row.run, {})
         for column in ("status", "end_time", "name"):
             if getattr(row, column) is not None:
                 change[column] = getattr(row, column)
+        if row.status is not None:
+            change["lost_time"] = None  # whoever says how the run is knows better than its silence
+            if row.status == runs_pb2.RUN_STATUS_RUNNING and row.end_time is None:
+                change["end_time"] = None
     for run, change in sorted(changes.items()):
         if change:
             connection.execute(sa.update(runs).where(runs.c.id == run).values(**change))

@@ -17,6 +17,9 @@ from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import runs
 
+PURGING = 0
+"""`deleted_time` of a run or logged model that is being removed for good: there is no way back."""
+
 Mode = Literal["key share", "update"]
 """How firmly `lock_runs` holds a run."""
 
@@ -37,6 +40,10 @@ class RunKey:
     """Whether it is deleted."""
     generation: int
     """Number of rewinds so far."""
+    purging: bool = False
+    """Whether it is being removed for good."""
+    lost: bool = False
+    """Whether the server ended it because nobody was heard of."""
 
 
 def resolve(connection: sa.Connection, run_ids: Iterable[str]) -> dict[str, RunKey]:
@@ -59,12 +66,14 @@ def _select(connection: sa.Connection, run_ids: Iterable[str], mode: Mode | None
         runs.c.artifact_uri,
         runs.c.deleted_time.is_not(None),
         runs.c.generation,
+        sa.func.coalesce(runs.c.deleted_time == PURGING, False),
+        runs.c.lost_time.is_not(None),
     ).where(among(connection, runs.c.run_id, sorted(set(run_ids))))
     if mode:
         query = query.order_by(runs.c.id)
         query = query.with_for_update(read=mode == "key share", key_share=mode == "key share")
     return {
-        row.run_id: RunKey(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+        row.run_id: RunKey(row[0], row[1], row[2], row[3], bool(row[4]), row[5], bool(row[6]), bool(row[7]))
         for row in connection.execute(query)
     }
 

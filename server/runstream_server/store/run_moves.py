@@ -29,10 +29,10 @@ def move_runs(connection: sa.Connection, run_ids: Sequence[str], experiment: int
         statement = sa.update(table).where(among(connection, column, ids))
         connection.execute(statement.values(experiment=experiment))
     for key in moving:
-        _move_inputs(connection, key, experiment)
+        move_inputs(connection, key, experiment)
 
 
-def _move_inputs(connection: sa.Connection, key: RunKey, experiment: int) -> None:
+def move_inputs(connection: sa.Connection, key: RunKey, experiment: int) -> None:
     """Let the inputs of a run name the same datasets of its new experiment."""
     fields = [column for column in datasets.c if column.name not in ("id", "experiment")]
     query = sa.select(datasets.c.id, *fields).join(inputs, inputs.c.dataset == datasets.c.id)

@@ -12,6 +12,8 @@ from runstream.v1 import runs_pb2
 from runstream_server.errors import InvalidArgument
 from runstream_server.store import inputs, outputs
 from runstream_server.store.bulk import among
+from runstream_server.store.liveness import stale_runs
+from runstream_server.store.run_locks import run_not_found
 from runstream_server.store.tables import latest_metrics, params, runs, tags
 from runstream_server.validation import shorten
 
@@ -26,6 +28,8 @@ INFO_COLUMNS: tuple[sa.Column[Any], ...] = (
     runs.c.end_time,
     runs.c.artifact_uri,
     runs.c.deleted_time,
+    runs.c.owner_session,
+    runs.c.lost_time,
 )
 """What `info_of` needs of a row."""
 
@@ -43,7 +47,16 @@ def info_of(row: sa.Row[Any]) -> runs_pb2.RunInfo:
         end_time=row.end_time,
         artifact_uri=row.artifact_uri,
         lifecycle_stage="active" if row.deleted_time is None else "deleted",
+        liveness=None if row.lost_time is None else runs_pb2.LIVENESS_LOST,
     )
+
+
+def read_run(connection: sa.Connection, run_id: str) -> runs_pb2.Run:
+    """Return a run, active or deleted, with everything it logged. Raises: NotFound."""
+    rows = connection.execute(sa.select(*INFO_COLUMNS).where(runs.c.run_id == run_id)).all()
+    if not rows:
+        raise run_not_found(run_id)
+    return load_runs(connection, rows)[0]
 
 
 PARTS = frozenset(("metrics", "params", "tags", "inputs", "outputs"))
@@ -66,6 +79,9 @@ def load_runs(
     """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with those parts they logged."""
     loaded = {row.id: _empty(row) for row in rows}
     ids = list(loaded)
+    owned = [row.id for row in rows if row.owner_session and row.status == runs_pb2.RUN_STATUS_RUNNING]
+    for run in stale_runs(connection, owned):
+        loaded[run].info.liveness = runs_pb2.LIVENESS_STALE
     if "params" in parts:
         add_param = {run: loaded[run].data.params.add for run in ids}
         for run, key, value in _of(connection, params, ids, params.c.value):

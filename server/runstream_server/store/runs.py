@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from runstream.v1 import runs_pb2
-from runstream_server.errors import InvalidArgument, NotFound
+from runstream_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from runstream_server.search.paging import Pager
 from runstream_server.store.clock import now_ms
 from runstream_server.store.engine import Database
@@ -32,7 +32,7 @@ from runstream_server.store.run_locks import (
     resolve,
     run_not_found,
 )
-from runstream_server.store.run_reader import INFO_COLUMNS, info_of, load_runs
+from runstream_server.store.run_reader import INFO_COLUMNS, info_of, read_run
 from runstream_server.store.run_search import search_runs
 from runstream_server.store.tables import runs, tags
 from runstream_server.validation import RUN_NAME_TAG, parse_experiment_id
@@ -94,7 +94,7 @@ class RunStore:
 
     def get_run(self, run_id: str) -> runs_pb2.Run:
         """Return a run, active or deleted, with everything it logged. Raises: NotFound."""
-        return self.db.read(_get, run_id)
+        return self.db.read(read_run, run_id)
 
     def update_run(
         self,
@@ -154,17 +154,10 @@ def _create(
     tag_values: Mapping[str, str],
 ) -> runs_pb2.Run:
     insert_run(connection, experiment, run_id, run_name, user_id, start_time, tag_values)
-    run = _get(connection, run_id)
+    run = read_run(connection, run_id)
     if not run.outputs.model_outputs:
         run.ClearField("outputs")  # as MLflow's answer to a create
     return run
-
-
-def _get(connection: sa.Connection, run_id: str) -> runs_pb2.Run:
-    rows = connection.execute(sa.select(*INFO_COLUMNS).where(runs.c.run_id == run_id)).all()
-    if not rows:
-        raise run_not_found(run_id)
-    return load_runs(connection, rows)[0]
 
 
 def _update(
@@ -178,6 +171,8 @@ def _update(
 
 def _set_deleted(connection: sa.Connection, run_id: str, deleted: bool) -> None:
     key = lock_run(connection, run_id, "update")
+    if key.purging and not deleted:
+        raise FailedPrecondition(f"The run {run_id} is being removed for good; it cannot be restored")
     if key.deleted != deleted:
         value = now_ms() if deleted else None
         connection.execute(sa.update(runs).where(runs.c.id == key.run).values(deleted_time=value))

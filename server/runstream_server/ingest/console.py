@@ -1,0 +1,144 @@
+"""Console output of runs: one row for what a batch brought of a run, read back from a cursor on.
+
+    row   run, source, first sequence of the batch: order within a source, and a second guard of exactly once
+    data  zlib of a RunBatch that has console pieces alone
+
+A cursor names the last row read of each source. Sources are merged by time; within one of them time never
+goes backwards here (a running maximum), so that whatever a clock does no row is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from runstream.v1 import metrics_pb2, runs_pb2
+from runstream_server.store.tables import console
+
+MAX_TEXT = 1 << 20
+"""Bytes of one piece."""
+_MAX_ROWS = 2000
+"""Rows of one page."""
+
+
+class ConsoleRow(NamedTuple):
+    """What one batch brought of one run."""
+
+    run: int
+    """Internal key of the run."""
+    source: int
+    """Number of its writer."""
+    sequence: int
+    """First sequence of the batch."""
+    chunks: Sequence[metrics_pb2.ConsoleChunk]
+    """Pieces, at least one."""
+
+
+@dataclass(frozen=True)
+class ConsolePage:
+    """Output from a cursor on."""
+
+    pieces: list[runs_pb2.ConsolePiece]
+    """In order."""
+    after: dict[int, int]
+    """Last sequence read of each source."""
+    has_more: bool
+    """Whether there is more already."""
+
+
+def write(connection: sa.Connection, rows: Iterable[ConsoleRow]) -> None:
+    """Store output of batches that are committed in this transaction."""
+    values = [
+        {
+            "run": row.run,
+            "source": row.source,
+            "sequence": row.sequence,
+            "timestamp": row.chunks[0].timestamp,
+            "size": sum(len(chunk.text.encode()) for chunk in row.chunks),
+            "data": zlib.compress(metrics_pb2.RunBatch(console=row.chunks).SerializeToString(), 6),
+        }
+        for row in sorted(rows, key=lambda row: row[:3])
+    ]
+    if values:
+        connection.execute(sa.insert(console), values)
+
+
+def read(
+    connection: sa.Connection, run: int, after: Mapping[int, int], source: int | None, max_bytes: int
+) -> ConsolePage:
+    """Return output of a run behind `after` (source -> last sequence known), `max_bytes` of it or one row."""
+    chosen: list[tuple[int, int]] = []
+    size, has_more = 0, False
+    for row in connection.execute(_heads(connection, run, after, source)):
+        if chosen and (size + row.size > max_bytes or len(chosen) == _MAX_ROWS):
+            has_more = True
+            break
+        chosen.append((row.source, row.sequence))
+        size += row.size
+    data = _data(connection, run, chosen)
+    pieces = [
+        runs_pb2.ConsolePiece(source=key[0], chunk=chunk)
+        for key in chosen
+        for chunk in metrics_pb2.RunBatch.FromString(zlib.decompress(data[key])).console
+    ]
+    return ConsolePage(pieces, {**after, **dict(chosen)}, has_more)
+
+
+def _heads(
+    connection: sa.Connection, run: int, after: Mapping[int, int], source: int | None
+) -> sa.Select[tuple[int, int, int]]:
+    table = console.c
+    time = sa.func.max(table.timestamp).over(partition_by=table.source, order_by=table.sequence)
+    query = sa.select(table.source, table.sequence, table.size, time.label("time")).where(table.run == run)
+    if source is not None:
+        query = query.where(table.source == source)
+    if after:
+        known = _known(connection, after)
+        query = query.outerjoin(known, known.c.source == table.source).where(
+            sa.or_(known.c.sequence.is_(None), table.sequence > known.c.sequence)
+        )
+    found = query.subquery()
+    return (
+        sa.select(found.c.source, found.c.sequence, found.c.size)
+        .order_by(found.c.time, found.c.source, found.c.sequence)
+        .limit(_MAX_ROWS + 1)
+    )
+
+
+def _known(connection: sa.Connection, after: Mapping[int, int]) -> sa.Subquery:
+    """Return a cursor as a table of (source, sequence): any number of sources in one parameter or two."""
+    if connection.dialect.name == "sqlite":
+        items = sa.func.json_each(json.dumps(sorted(after.items()))).table_valued("value")
+        columns: list[Any] = [
+            sa.func.json_extract(items.c.value, f"$[{at}]").label(name)
+            for at, name in enumerate(("source", "sequence"))
+        ]
+        return sa.select(*columns).subquery()
+    listed = sa.func.unnest(
+        sa.cast(list(after), postgresql.ARRAY(sa.Integer)),
+        sa.cast(list(after.values()), postgresql.ARRAY(sa.BigInteger)),
+    ).table_valued(sa.column("source", sa.Integer), sa.column("sequence", sa.BigInteger))
+    return sa.select(listed.c.source, listed.c.sequence).subquery()
+
+
+def _data(
+    connection: sa.Connection, run: int, keys: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    """Return the data of some rows; those of one source lie between the first and the last one chosen."""
+    spans: dict[int, list[int]] = {}
+    for source, sequence in keys:
+        spans.setdefault(source, []).append(sequence)
+    table = console.c
+    found: dict[tuple[int, int], bytes] = {}
+    for source, sequences in spans.items():
+        query = sa.select(table.sequence, table.data).where(
+            table.run == run, table.source == source, table.sequence.between(sequences[0], sequences[-1])
+        )
+        found |= {(source, row.sequence): bytes(row.data) for row in connection.execute(query)}
+    return found
