@@ -143,6 +143,7 @@ class HttpDoor:
             content_type=headers.get("content-type"),
             body=body,
             headers=headers,
+            gone=receive,
         )
         return await self._rest.answer(request)
 

@@ -3,7 +3,8 @@
     request ──routes──> RPC ──reading──> message ──invoke──> message ──writing──> JSON
                  └─ 404 ENDPOINT_NOT_FOUND, 405 ─┴─ 400 ──────────┴─ error of TABLE, {"error_code", "message"}
 
-Nothing here knows a particular RPC. `invoke` runs the servicer in this process.
+Two RPCs are known by name: GetMetricHistory, see history.py, and CreateRun, see creates.py. `invoke` runs the
+servicer in this process.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
+from runstream.v1 import runs_pb2
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
 from runstream_server.gateway import history, reading, shapes, writing
+from runstream_server.gateway.creates import Creates
 from runstream_server.gateway.routes import Route, RouteTable
 from runstream_server.store.idempotency import HEADER
 
@@ -55,6 +58,8 @@ class Request:
     """Whole body."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """All headers by their names in lower case."""
+    gone: Callable[[], Awaitable[Any]] | None = None
+    """Returns when the caller goes away before the answer; None when that is not known."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class RestDoor:
         """The routes."""
         self._invoke = invoke
         self._call = call
+        self._creates = Creates()
 
     async def answer(self, request: Request) -> Answer:
         """Return the answer to a request; errors are answers too."""
@@ -106,10 +112,14 @@ class RestDoor:
         shapes.take_condition(message, request.headers)
         # Of the headers, only this one means anything to a servicer.
         told = {"metadata": request.headers} if HEADER in request.headers else {}
-        response = await self._invoke(route.method, message, **told)
+        invoke = partial(self._invoke, route.method, message, **told)
+        if isinstance(message, runs_pb2.CreateRunRequest) and request.gone and not told:
+            response = await self._creates.run(message, request.gone, invoke)
+        else:
+            response = await invoke()
         if history.is_cut(message, response):
-            invoke = partial(self._invoke, route.method)
-            return Answer(200, b"", pieces=history.whole(message, response, invoke, self._call))
+            pages = partial(self._invoke, route.method)
+            return Answer(200, b"", pieces=history.whole(message, response, pages, self._call))
         return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:
