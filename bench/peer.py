@@ -54,8 +54,13 @@ class Caller(AbstractContextManager["Caller"]):
     def call(self, verb: str, path: str, body: bytes | None = None) -> bytes:
         """Return the body of the answer. Raises: AssertionError when its status is not 200."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        self._connection.request(verb, path, body, headers)
-        response = self._connection.getresponse()
+        try:
+            self._connection.request(verb, path, body, headers)
+            response = self._connection.getresponse()
+        except ConnectionError:  # MLflow closes connections that were idle for 5 seconds
+            self._connection.close()
+            self._connection.request(verb, path, body, headers)
+            response = self._connection.getresponse()
         data = response.read()
         assert response.status == 200, f"{verb} {path}: {response.status} {data[:500]!r}"
         return data
@@ -70,6 +75,31 @@ class Caller(AbstractContextManager["Caller"]):
         begin = time.perf_counter()
         self.call(verb, path, body)
         return time.perf_counter() - begin
+
+    def put_file(self, path: str, file: Path) -> float:
+        """Send a file as the body of a PUT, not copied through this process; return the seconds it took."""
+        self._connection.close()
+        begin = time.perf_counter()
+        self._connection.putrequest("PUT", path)
+        self._connection.putheader("Content-Length", str(file.stat().st_size))
+        self._connection.endheaders()
+        with file.open("rb") as source:
+            self._connection.sock.sendfile(source)
+        response = self._connection.getresponse()
+        data = response.read()
+        assert response.status == 200, f"PUT {path}: {response.status} {data[:500]!r}"
+        return time.perf_counter() - begin
+
+    def get_size(self, path: str) -> tuple[float, int]:
+        """Receive a body and drop it; return the seconds it took and its bytes."""
+        begin = time.perf_counter()
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        assert response.status == 200, f"GET {path}: {response.status}"
+        buffer, size = bytearray(1 << 20), 0
+        while got := response.readinto(buffer):
+            size += got
+        return time.perf_counter() - begin, size
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
