@@ -70,7 +70,8 @@ _NAMES = {
         "set_model_version_tag",
         "set_registry_uri",
     ),
-    "_fluent_runs": ("ActiveRun", "active_run", "end_run", "last_active_run", "start_run"),
+    "_fluent_resume": ("ActiveRun",),
+    "_fluent_runs": ("active_run", "end_run", "last_active_run", "start_run"),
     "_fluent_search": (
         "delete_run",
         "get_metric_series",

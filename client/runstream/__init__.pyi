@@ -51,7 +51,8 @@ from runstream._fluent_registry import (
     set_model_version_tag,
     set_registry_uri,
 )
-from runstream._fluent_runs import ActiveRun, active_run, end_run, last_active_run, start_run
+from runstream._fluent_resume import ActiveRun
+from runstream._fluent_runs import active_run, end_run, last_active_run, start_run
 from runstream._fluent_search import (
     delete_run,
     get_metric_series,

@@ -38,15 +38,17 @@ def last_change(folder: Path) -> float:
     return max(times)
 
 
-def write_ending(folder: Path, end: int, vanished: list[int]) -> int:
+def write_ending(folder: Path, end: int, vanished: list[int], version: int = slots.FORMAT) -> int:
     """Write at the end of a dead journal that runs failed (`vanished`, numbers) and that it is complete.
+
+    `version`: the format it is written in.
 
     Whoever calls holds the writer's lock. Returns the new end. Raises: OSError when the disk is full.
     """
     end_time = int(min(last_change(folder), time.time()) * 1000)
     records = [(slots.STATUS, run, slots.status_text(FAILED, end_time)) for run in vanished]
     for kind, run, text in [*records, (slots.CLOSE, 0, b"")]:
-        for slot in slots.encode_record(kind, run, text):
+        for slot in slots.encode_record(kind, run, text, version):
             _store(folder, end, slot)
             end += 1
     return end

@@ -48,6 +48,18 @@ class Config:
     """Seconds a sender stays after its last writer, with nothing left to deliver."""
     rank: int | None = None
     """Rank in a distributed job; None outside of one."""
+    local_rank: int | None = None
+    """Rank among the processes of a distributed job on this host."""
+    journal_fsync: bool = False
+    """Write journals through to the disk all the time, so that they survive a loss of power."""
+    console: bool = True
+    """Record what the process prints while a run is active."""
+    system_metrics: float = 10.0
+    """Seconds between two looks at CPU, memory, disk, network and GPUs while a run is active; 0: none."""
+    node_name: str | None = None
+    """Part of the names of system metrics that tells hosts apart; None: only where hosts share a run."""
+    snapshot: bool = True
+    """Record the uncommitted diff and the installed packages of a run, as artifacts."""
     ca_file: str | None = None
     """PEM file with the certificates to trust; None: the system's."""
     client_cert_file: str | None = None
@@ -186,9 +198,51 @@ SETTINGS = (
     ),
     Setting(
         "rank",
-        ("RUNSTREAM_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+        ("RUNSTREAM_RANK", "RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"),
         int,
         "rank in a distributed job; rank 0 ends a run that ranks share (default: none)",
+    ),
+    Setting(
+        "local_rank",
+        (
+            "RUNSTREAM_LOCAL_RANK",
+            "LOCAL_RANK",
+            "SLURM_LOCALID",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+            "MPI_LOCALRANKID",
+        ),
+        int,
+        "rank on this host, kept with what the process logs (default: none)",
+    ),
+    Setting(
+        "journal_fsync",
+        ("RUNSTREAM_JOURNAL_FSYNC",),
+        _flag,
+        "write journals to the disk every 0.2 s, to survive a loss of power (default: 0)",
+    ),
+    Setting(
+        "console",
+        ("RUNSTREAM_CONSOLE",),
+        _flag,
+        "record what the process prints while a run is active (default: 1)",
+    ),
+    Setting(
+        "system_metrics",
+        ("RUNSTREAM_SYSTEM_METRICS", "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"),
+        _seconds,
+        "seconds between two looks at CPU, memory, disk, network and GPUs, 0 for none (default: 10)",
+    ),
+    Setting(
+        "node_name",
+        ("RUNSTREAM_NODE_NAME", "MLFLOW_SYSTEM_METRICS_NODE_ID"),
+        str,
+        "part of the names of system metrics (default: the host's name where the job has several hosts)",
+    ),
+    Setting(
+        "snapshot",
+        ("RUNSTREAM_SNAPSHOT",),
+        _flag,
+        "record the uncommitted diff and the installed packages as artifacts (default: 1)",
     ),
     Setting(
         "ca_file",

@@ -37,6 +37,10 @@ class RunEntry:
     run_name: str | None = None
     user_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    monitor: float | None = None
+    """Seconds between two looks at the machine, whose metrics the sender logs to the run; None: none."""
+    node: str | None = None
+    """Part of the names of those metrics."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def _entry(line: bytes) -> RunEntry | SeriesEntry | None:
         if int(crc, 16) != zlib.crc32(text):
             return None
         body: dict[str, Any] = json.loads(text)
-        return SeriesEntry(**body) if "series" in body else RunEntry(**body)
+        kind = SeriesEntry if "series" in body else RunEntry
+        # What a later version adds is left out: it may be read by an older one meanwhile.
+        return kind(**{name: value for name, value in body.items() if name in kind.__dataclass_fields__})
     except (ValueError, TypeError):
         return None

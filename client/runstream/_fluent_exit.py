@@ -10,6 +10,7 @@ import threading
 from types import FrameType
 
 from runstream import _fluent as fluent
+from runstream._fluent_record import end_record
 from runstream._runs import now_ms
 from runstream._session import open_sessions
 from runstream._types import RunStatus
@@ -51,6 +52,7 @@ def _died() -> bool:
 def _end_all(status: int, timeout: float | None = None) -> None:
     """Journal the end of all runs of this process, innermost first, and wait until it is delivered."""
     for entry in reversed(list(fluent.process.active.values())):
+        end_record(entry)
         if entry.owner == os.getpid():
             entry.session.set_status(entry.run.info.run_id, status, now_ms())
     fluent.process.active.clear()

@@ -10,7 +10,7 @@ from runstream._errors import InvalidParameter
 from runstream._fluent_experiments import NO_SERVER, warn
 from runstream._fluent_runs import run_id_or_active, session_of
 from runstream._operations import RunOperations
-from runstream._runs import now_ms
+from runstream._runs import inputs_request, now_ms
 from runstream._types import LoggedModelInput, Metric
 
 _thread = fluent.thread
@@ -172,10 +172,12 @@ def log_inputs(
         if dataset is not None
     ]
     read = [model for model in models or [] if model is not None]
+    run_id = run_id_or_active(None)
     try:
-        fluent.client().log_inputs(run_id_or_active(None), items, read)
+        fluent.client().log_inputs(run_id, items, read)
     except NO_SERVER as error:
-        warn("inputs are not recorded without a server", error)
+        warn("inputs are journaled and recorded when there is a server", error)
+        session_of(run_id).log_inputs(run_id, inputs_request(run_id, items, read))
 
 
 def flush(timeout: float = 30.0) -> bool:

@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,7 @@ class Journal:
             slots.POINT_SLOT.pack_into,
         )
         time_ns, point, shift, mask = time.time_ns, slots.POINT, SEGMENT_SHIFT, _MASK
+        body, checksum = slots.POINT_BODY.pack, zlib.crc32
 
         def log_metric(
             run_id: str, key: str, value: float, step: int | None = 0, timestamp: int | None = None
@@ -133,7 +135,13 @@ class Journal:
                     break
                 # One store a field, in order: the marker is last, so a slot is whole or has no marker.
                 pack_into(
-                    buffers[sequence >> shift], (sequence & mask) << 5, step, timestamp, value, number, point
+                    buffers[sequence >> shift],
+                    (sequence & mask) << 5,
+                    step,
+                    timestamp,
+                    value,
+                    number,
+                    checksum(body(step, timestamp, value, number), point) or 1,
                 )
             except BaseException as error:
                 try:
@@ -151,7 +159,8 @@ class Journal:
 
         Raises: Full when there is no place.
         """
-        slot = slots.POINT_SLOT.pack(step, timestamp, value, series, slots.POINT)
+        body = slots.POINT_BODY.pack(step, timestamp, value, series)
+        slot = body + slots.MARKER.pack(slots.marker_of(body, slots.POINT))
         try:
             if sequence < 0:
                 for sequence in self.counter:  # noqa: B007
@@ -172,7 +181,7 @@ class Journal:
             return
         offset = (sequence & _MASK) * SLOT_BYTES + MARKER_OFFSET
         if slots.MARKER.unpack_from(buffer, offset)[0] == 0:
-            slots.MARKER.pack_into(buffer, offset, slots.SKIP)
+            slots.MARKER.pack_into(buffer, offset, slots.SKIPPED)
 
     def write_record(self, kind: int, run: int, text: bytes) -> int:
         """Write a record and return its first sequence. Raises: Full when there is no place."""

@@ -6,12 +6,12 @@ import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runstream import _slots as slots
+from runstream._checksums import DAMAGED, kinds
 from runstream._segments import open_segment, segment_indices
 from runstream._slots import SEGMENT_SHIFT, SEGMENT_SLOTS, SLOT_BYTES
 
@@ -59,8 +59,10 @@ class Cut:
 class JournalReader:
     """Reads the slots of one journal. Not safe for threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: int = slots.FORMAT) -> None:
+        """version: the format the journal is written in."""
         self._folder = folder
+        self._version = version
         self._maps: dict[int, Slots] = {}
 
     def cut(self, first: int, limit: int, *, dead: bool) -> Cut | None:
@@ -81,7 +83,7 @@ class JournalReader:
                 time.sleep(_OLD)
         if not len(markers):
             return None
-        return self._range(first, array[: len(markers)], markers, dead)
+        return self._range(first, array[: len(markers)], dead)
 
     def ready(self, first: int) -> bool:
         """Return whether there is something to cut at `first`; cheap."""
@@ -125,18 +127,19 @@ class JournalReader:
             return None
         return Cut(first, (later[0] << SEGMENT_SHIFT) - first, np.empty(0, SLOT), [])
 
-    def _range(self, first: int, array: Slots, markers: npt.NDArray[Any], dead: bool) -> Cut:
-        is_point = markers == slots.POINT
+    def _range(self, first: int, array: Slots, dead: bool) -> Cut:
+        found = kinds(array, self._version)
+        is_point = found == slots.POINT
         if is_point.all():
             return Cut(first, len(array), array, [])
         records: list[Record] = []
         corrupt: list[int] = []
         count, covered = len(array), 0
         for offset in np.flatnonzero(~is_point).tolist():
-            kind = int(markers[offset])
+            kind = int(found[offset])
             if offset < covered or kind in (0, slots.MORE, slots.SKIP):
                 continue
-            if kind not in slots.RECORDS:
+            if kind == DAMAGED:
                 corrupt.append(first + offset)
                 continue
             raw = self._whole(first + offset, dead)
@@ -144,9 +147,11 @@ class JournalReader:
                 count = offset
                 break
             try:
-                kind, run, text = slots.decode_record(raw)
+                run, text = slots.decode_record(raw, kind, self._version)
             except ValueError:
                 corrupt.append(first + offset)
+                if self._version > 1:  # the head was checked, so its length is true
+                    covered = offset + len(raw) // SLOT_BYTES
                 continue
             covered = offset + len(raw) // SLOT_BYTES
             records.append(Record(first + offset, kind, run, text))

@@ -200,12 +200,19 @@ class RunMethods(Caller):
         models: Sequence[LoggedModelInput] | None = None,
     ) -> None:
         """Record datasets and models that a run reads. Raises: NotFound; InvalidParameter."""
-        request = pb.LogInputsRequest(
-            run_id=run_id,
-            datasets=[convert.dataset_input_message(item) for item in datasets or ()],
-            models=[pb.ModelInput(model_id=model.model_id) for model in models or ()],
-        )
+        request = inputs_request(run_id, datasets or (), models or ())
         self._call(f"{_SERVICE}/LogInputs", request, pb.LogInputsResponse)
+
+
+def inputs_request(
+    run_id: str, datasets: Sequence[DatasetInput], models: Sequence[LoggedModelInput]
+) -> pb.LogInputsRequest:
+    """Return the request that records inputs; sent twice, it records them once."""
+    return pb.LogInputsRequest(
+        run_id=run_id,
+        datasets=[convert.dataset_input_message(item) for item in datasets],
+        models=[pb.ModelInput(model_id=model.model_id) for model in models],
+    )
 
 
 def _batches(

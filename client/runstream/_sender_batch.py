@@ -16,6 +16,7 @@ from runstream._reader import Cut, Record, Slots
 from runstream.v1 import metrics_pb2
 
 _NOBODY = -1
+_IN_BATCH = frozenset((slots.PARAM, slots.TAG, slots.STATUS, slots.CONSOLE))  # the rest travels on its own
 
 
 class Names:
@@ -85,10 +86,13 @@ def pack(session_id: str, cut: Cut, names: Names, told: Told) -> Packed:
             continue
         if record.kind == slots.DECLARE:
             declared.add(record.run)
-        elif (event := _event(record)) is not None:
+        elif record.kind in _IN_BATCH:
             if record.run not in entries:
                 entries[record.run] = batch.runs.add(run_id=names.runs[record.run].run_id)
-            entries[record.run].events.append(event)
+            if record.kind == slots.CONSOLE:
+                entries[record.run].console.append(_chunk(record))
+            else:
+                entries[record.run].events.append(_event(record))
     new_runs = declared | (entries.keys() - told.runs)
     for run in sorted(new_runs):
         batch.declarations.append(declaration(names.runs[run]))
@@ -127,20 +131,23 @@ def _by_run(points: Slots, names: Names) -> Iterator[tuple[int, Slots]]:
         yield int(runs[part[0]]), points[part]
 
 
-def _event(record: Record) -> metrics_pb2.RunEvent | None:
+def _event(record: Record) -> metrics_pb2.RunEvent:
     event = metrics_pb2.RunEvent(sequence=record.sequence)
-    if record.kind in (slots.PARAM, slots.TAG):
-        key, value = slots.split_pair(record.text)
-        pair = event.param if record.kind == slots.PARAM else event.tag
-        pair.key, pair.value = key, value
-        return event
     if record.kind == slots.STATUS:
         status, end_time = slots.split_status(record.text)
         event.status.status = status
         if end_time is not None:
             event.status.end_time = end_time
         return event
-    return None  # artifacts travel on their own
+    key, value = slots.split_pair(record.text)
+    pair = event.param if record.kind == slots.PARAM else event.tag
+    pair.key, pair.value = key, value
+    return event
+
+
+def _chunk(record: Record) -> metrics_pb2.ConsoleChunk:
+    stream, timestamp, text = slots.split_console(record.text)
+    return metrics_pb2.ConsoleChunk(timestamp=timestamp, stream=stream, text=text)  # type: ignore[arg-type]
 
 
 def declaration(entry: RunEntry) -> metrics_pb2.RunDeclaration:
@@ -154,7 +161,7 @@ def declaration(entry: RunEntry) -> metrics_pb2.RunDeclaration:
     }
     given = {name: value for name, value in fields.items() if value is not None}
     return metrics_pb2.RunDeclaration(
-        run_id=entry.run_id, create=entry.create, tags=dict(entry.tags), **given
+        run_id=entry.run_id, create=entry.create, owner=entry.owner, tags=dict(entry.tags), **given
     )
 
 
@@ -167,6 +174,8 @@ def unit_content(batch: metrics_pb2.MetricBatch, run_id: str, sequence: int, nam
             if event.sequence == sequence:
                 pair = event.param if event.HasField("param") else event.tag
                 return [pair.key, pair.value] if not event.HasField("status") else event.status.status
+        if sequence == batch.first_sequence and run.console and not run.series:
+            return [chunk.text for chunk in run.console]
         keys = (names.keys[number].key for number in run.series)
         columns = zip(keys, run.step, run.timestamp, map(repr, run.value), strict=True)
         return [list(row) for row in columns]

@@ -134,6 +134,7 @@ class UnaryCarrier:
         self._transport = transport
         self._answer, self._ended = answer, ended
         self._opens: dict[str, metrics_pb2.OpenSession] = {}
+        self._quiet: set[str] = set()  # sessions with a heartbeat under way, whose answer says nothing new
         self._work: queue.SimpleQueue[metrics_pb2.AppendMetricsRequest | None] = queue.SimpleQueue()
         self._over = threading.Event()
 
@@ -149,15 +150,17 @@ class UnaryCarrier:
     def batch(self, batch: metrics_pb2.MetricBatch) -> None:
         """Send a batch; its answer comes as refusals and an Ack, or as Opened."""
         opened = self._opens[batch.session_id]
-        brief = metrics_pb2.OpenSession(
-            session_id=batch.session_id,
-            next_sequence=batch.first_sequence,
-            client_version=opened.client_version,
-        )
+        brief = metrics_pb2.OpenSession()
+        brief.CopyFrom(opened)
+        brief.next_sequence = batch.first_sequence
+        brief.ClearField("runs")
         self._work.put(metrics_pb2.AppendMetricsRequest(open=brief, batch=batch))
 
     def heartbeat(self, session_id: str) -> None:
-        """Do nothing: every call is a sign of life, and HTTP has no other."""
+        """Open the session again where it stands: any call is a sign of life, and HTTP has no other."""
+        if session_id in self._opens and session_id not in self._quiet:
+            self._quiet.add(session_id)
+            self._work.put(metrics_pb2.AppendMetricsRequest(open=self._opens[session_id]))
 
     def finish(self, session_id: str) -> None:
         """Do nothing: sessions end by themselves."""
@@ -180,6 +183,10 @@ class UnaryCarrier:
                 if not self._over.is_set():
                     self._ended(error)
                 return
+            session_id = request.open.session_id
+            if not request.HasField("batch") and session_id in self._quiet:
+                self._quiet.discard(session_id)
+                continue
             for frame in _frames(request, answer):
                 self._say(frame)
 

@@ -15,6 +15,7 @@ from runstream import _errors
 from runstream._acks import Ack
 from runstream._adopt import read_meta
 from runstream._errors import RunstreamError, Unavailable
+from runstream._monitor import Monitor
 from runstream._sender_delivery import DONE, Delivery
 from runstream._sender_relay import download, relay
 from runstream._sender_uploads import Upload, Uploader
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("runstream.sender")
 FIND_EVERY = 0.25
 HEARTBEAT_EVERY = 10.0
+MONITOR_EVERY = 0.5
 MAX_UNDER_WAY = 64
 """Batches of all sessions that may be under way."""
 MAKE_WAY = 1.0
 """Seconds after which a sender that can never open its store leaves what the dead left to one that can."""
 DRAIN_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
-_BUSY, _CALM = 0.02, 0.1  # seconds between looks at the journals
+_BUSY, _CALM, _AWAY = 0.02, 0.1, 0.5  # seconds between looks at the journals; the last: no server to send to
 _CALM_AFTER = 3.0
 
 
@@ -57,14 +59,18 @@ class SenderCore:
     Only the main thread touches deliveries; other threads post events.
     """
 
-    def __init__(self, config: Config, folder: StateFolder, *, only: list[Path] | None = None) -> None:
+    def __init__(
+        self, config: Config, folder: StateFolder, *, only: list[Path] | None = None, monitors: bool = False
+    ) -> None:
+        """only: these journals; monitors: log system metrics to runs that want them."""
         self._folder = folder
+        self._monitor = Monitor(config, folder) if monitors else None
         self._only = only
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._deliveries: dict[str, Delivery] = {}
         self._ignored: set[str] = set()
         self._waiters: list[Waiter] = []
-        self._find_at = self._heartbeat_at = self._paused_until = 0.0
+        self._find_at = self._heartbeat_at = self._paused_until = self._monitor_at = 0.0
         self._active_at = self._heard_at = time.monotonic()
         self._stopping = threading.Event()
         self.upstream = Upstream(config, folder.socket("e"), self._post)
@@ -87,8 +93,7 @@ class SenderCore:
 
     def step(self) -> None:
         """Handle what happened, look at every journal once, wait a moment."""
-        calm = time.monotonic() - self._active_at > _CALM_AFTER
-        self._handle_events(_CALM if calm else _BUSY)
+        self._handle_events(self._pause())
         now = time.monotonic()
         if now >= self._find_at:
             try:
@@ -106,10 +111,16 @@ class SenderCore:
                 logger.exception("journal %s", delivery.session_id)
                 delivery.hold(f"the sender failed: {error!r}")
         self._check_silence(now)
+        self._look_at_machine(now)
         if now >= self._heartbeat_at:
             self._heartbeats()
             self._heartbeat_at = now + HEARTBEAT_EVERY
         self._answer_waiters(now)
+
+    def _pause(self) -> float:
+        if not self.upstream.reachable and not self._waiters and self._only is None:
+            return _AWAY
+        return _CALM if time.monotonic() - self._active_at > _CALM_AFTER else _BUSY
 
     def stop(self, timeout: float = DRAIN_SECONDS) -> None:
         """End `run` soon."""
@@ -118,6 +129,8 @@ class SenderCore:
 
     def close(self) -> None:
         """Wait a little for what is under way, then let everything go."""
+        if self._monitor is not None:
+            self._monitor.close()
         deadline = time.monotonic() + DRAIN_SECONDS
         while any(item.in_flight for item in self._deliveries.values()) and time.monotonic() < deadline:
             if self.upstream.carrier is None:
@@ -218,6 +231,16 @@ class SenderCore:
         else:
             delivery.on_refused(message)
 
+    def _look_at_machine(self, now: float) -> None:
+        if self._monitor is None or now < self._monitor_at:
+            return
+        self._monitor_at = now + MONITOR_EVERY
+        try:
+            self._monitor.look(list(self._deliveries.values()), now)
+        except OSError as error:
+            logger.warning("system metrics are not logged: %s", error)
+            self._monitor_at = now + 10 * MONITOR_EVERY
+
     def _on_uploaded(self, upload: Upload, error: RunstreamError | None) -> None:
         delivery = self._deliveries.get(upload.session_id)
         if delivery is not None:
@@ -261,7 +284,8 @@ class SenderCore:
     def _work(self, delivery: Delivery, now: float) -> None:
         delivery.look(now)
         if delivery.wants_connection():
-            self._active_at = now
+            if delivery.active():
+                self._active_at = now
             carrier = self.upstream.carrier
             if carrier is None:
                 self.upstream.connect()

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from runstream import _slots as slots
 from runstream._acks import Ack
-from runstream._adopt import ENDED, write_ending
+from runstream._adopt import ENDED, read_meta, write_ending
 from runstream._dictionary import DictionaryReader
 from runstream._errors import RunstreamError
 from runstream._journal import LOCK, OWN, READER_LOCK
-from runstream._reader import Cut, JournalReader
+from runstream._reader import Cut, JournalReader, Record
 from runstream._refused import RefusedFile
 from runstream._segments import remove_segment, segment_indices
 from runstream._sender_batch import Names, Packed, Told, declaration, pack, unit_content
@@ -40,6 +40,9 @@ BATCH_SLOTS = 10_000
 MAX_BATCH_BYTES = 3 << 20
 DONE = "done"
 """File that says: all is delivered, only what was refused is kept."""
+INPUTS = "/runstream.v1.RunService/LogInputs"
+REWIND = "/runstream.v1.RunService/RewindRun"
+_NO_FILE = Spooled("", "", 0, "")
 _ACK_EVERY = 0.5
 _CLOSED = -1  # key among the statuses: the journal is complete
 _LOOK_EVERY = 0.5
@@ -71,6 +74,8 @@ class Delivery:
     uploads: deque[Upload] = field(default_factory=deque)
     """Not uploaded, in order."""
     _submitted: int = 0
+    _barriers: set[int] = field(default_factory=set)
+    """Rewinds that were looked at."""
     _writer_lock: int | None = None
     _looked: float = 0.0
     _acked: Ack = field(default_factory=Ack)
@@ -82,7 +87,9 @@ class Delivery:
         self._acked = Ack.read(self.folder)
         self.statuses = {int(run): status for run, status in self._acked.statuses.items()}
         self.watermark = self.position = self.scanned = self._acked.sequence
-        self.reader = JournalReader(self.folder)
+        self.meta = read_meta(self.folder) or {}
+        self._version = int(self.meta.get("format", slots.FORMAT))
+        self.reader = JournalReader(self.folder, self._version)
         self.names = Names(DictionaryReader(self.folder))
         self.refused = RefusedFile(self.folder)
         self.told = Told()
@@ -118,7 +125,15 @@ class Delivery:
         self.asked = True
         meta_runs = [declaration(entry) for entry in self.names.runs.values()]
         return metrics_pb2.OpenSession(
-            session_id=self.session_id, next_sequence=self.acknowledged, runs=meta_runs
+            session_id=self.session_id,
+            next_sequence=self.acknowledged,
+            runs=meta_runs,
+            host=str(self.meta.get("host", "")),
+            rank=self.meta.get("rank"),
+            local_rank=self.meta.get("local_rank"),
+            pid=int(self.meta.get("pid", 0)),
+            user=str(self.meta.get("user", "")),
+            client_version=str(self.meta.get("client_version", "")),
         )
 
     def disconnected(self) -> None:
@@ -161,10 +176,11 @@ class Delivery:
     def on_uploaded(self, upload: Upload, error: RunstreamError | None) -> None:
         """Note that a file is uploaded, or refused, and give its room back."""
         if error is not None:
-            content = {"sha256": upload.spooled.sha256, "kept": self._keep_file(upload)}
-            field_name = f"artifacts.{upload.spooled.path}"
-            self._keep(upload.sequence, upload.run_id, field_name, error.error_code, error.message, content)
-        else:
+            content: object = upload.request.hex()
+            if not upload.method:
+                content = {"sha256": upload.spooled.sha256, "kept": self._keep_file(upload)}
+            self._keep(upload.sequence, upload.run_id, upload.title, error.error_code, error.message, content)
+        elif not upload.method:
             (self.folder / SPOOL / upload.spooled.file).unlink(missing_ok=True)
         if upload in self.uploads:
             self.uploads.remove(upload)
@@ -172,14 +188,20 @@ class Delivery:
 
     def next_uploads(self) -> list[Upload]:
         """Return the files whose runs the server knows by now, each once."""
-        ready = [item for item in self.uploads if item.sequence < self.watermark][self._submitted :]
+        # A rewind's own slot waits for it.
+        ends = ((item, item.sequence - (item.sequence in self._barriers)) for item in self.uploads)
+        ready = [item for item, end in ends if end < self.watermark][self._submitted :]
         self._submitted += len(ready)
         return ready
 
     def wants_connection(self) -> bool:
-        """Return whether the server is needed: something waits to be sent or answered."""
+        """Return whether the server is needed: to send, or to tell it that a run's process lives."""
         if self.error or (self.dead and self.finished):
             return False
+        return self.active() or (bool(self.names.runs) and not self.opened)
+
+    def active(self) -> bool:
+        """Return whether something waits to be sent or answered."""
         return self.dead or bool(self.in_flight) or self.reader.ready(self.position)
 
     def next_batch(self, window: int, *, remembers: bool) -> metrics_pb2.MetricBatch | None:
@@ -232,7 +254,7 @@ class Delivery:
             return
         owned = [run for run, entry in self.names.runs.items() if entry.owner]
         vanished = [run for run in owned if self.statuses.get(run) not in ENDED]
-        self._end = write_ending(self.folder, self._end, vanished)
+        self._end = write_ending(self.folder, self._end, vanished, self._version)
 
     def save(self, now: float, *, force: bool = False) -> None:
         """Write down how far the journal is delivered, then delete the segments before that."""
@@ -291,17 +313,39 @@ class Delivery:
             limit = max(1, limit // 2)
 
     def _held(self, cut: Cut) -> int | None:
-        """Return the sequence of the first status that must wait for its run's files, if there is one."""
+        """Return the sequence of the first record that must wait, if there is one.
+
+        A status waits for its run's files and calls, a rewind for all before it, and all after it for it.
+        """
         waiting = {upload.run_id for upload in self.uploads}
         for record in cut.records:
             entry = self.names.runs.get(record.run)
             if entry is None:
                 continue
-            if record.kind == slots.ARTIFACT and record.sequence >= self.scanned:
+            if record.kind == slots.REWIND:
+                if self._rewinds(record, entry.run_id):
+                    return record.sequence
+            elif record.kind in (slots.ARTIFACT, slots.INPUTS) and record.sequence >= self.scanned:
                 waiting.add(entry.run_id)
             elif record.kind == slots.STATUS and entry.run_id in waiting:
                 return record.sequence
         return None
+
+    def _rewinds(self, record: Record, run_id: str) -> bool:
+        """Return whether a rewind is still to be made; begin it when all before it is delivered."""
+        if record.sequence < self.watermark:
+            return False  # delivered by an earlier sender
+        if record.sequence not in self._barriers and record.sequence == self.acknowledged:
+            self._barriers.add(record.sequence)
+            self._call(record, run_id, REWIND)
+        return record.sequence not in self._barriers or any(
+            upload.sequence == record.sequence for upload in self.uploads
+        )
+
+    def _call(self, record: Record, run_id: str, method: str) -> None:
+        self.uploads.append(
+            Upload(self.session_id, record.sequence, run_id, _NO_FILE, self.folder, method, record.text)
+        )
 
     def _scan(self, cut: Cut) -> None:
         for record in cut.records:
@@ -311,8 +355,11 @@ class Delivery:
                 self.statuses[record.run] = slots.split_status(record.text)[0]
             elif record.kind == slots.CLOSE:
                 self.statuses[_CLOSED] = 0
-            elif record.kind == slots.ARTIFACT and record.run in self.names.runs:
+            elif record.kind in (slots.ARTIFACT, slots.INPUTS) and record.run in self.names.runs:
                 run_id = self.names.runs[record.run].run_id
+                if record.kind == slots.INPUTS:
+                    self._call(record, run_id, INPUTS)
+                    continue
                 spooled = Spooled(**json.loads(record.text))
                 self.uploads.append(Upload(self.session_id, record.sequence, run_id, spooled, self.folder))
         self.scanned = max(self.scanned, cut.end)

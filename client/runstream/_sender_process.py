@@ -36,7 +36,7 @@ class SenderProcess:
         control = ControlServer(self._folder.socket(), self._handle)
         try:
             config = self._hello.get(timeout=HELLO_SECONDS)
-            core = self._core = SenderCore(config, self._folder)
+            core = self._core = SenderCore(config, self._folder, monitors=True)
             self._ready.set()
             logger.info("sender %s for %s", version(), config.shown_uri)
             core.run(config.sender_linger)

@@ -9,26 +9,11 @@ from typing import Any, cast
 
 from runstream import _errors
 from runstream._errors import RunstreamError, Unavailable, code_of
+from runstream._raw import Raw
 from runstream._sender_upstream import Upstream
 from runstream.v1.control_pb2 import ControlRequest, ControlResponse
 
 logger = logging.getLogger("runstream.sender")
-
-
-class Raw:
-    """A message that is its own serialized form."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def SerializeToString(self) -> bytes:
-        """Return the bytes."""
-        return self.data
-
-    @classmethod
-    def FromString(cls, data: bytes) -> Raw:
-        """Return a message of these bytes."""
-        return cls(data)
 
 
 def relay(request: ControlRequest, upstream: Upstream, post: Callable[[str, Any], None]) -> ControlResponse:

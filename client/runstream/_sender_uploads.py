@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from runstream._errors import NotFound, RunstreamError, Unavailable
+from runstream._raw import Raw
 from runstream._spool import NAME, Spooled
 from runstream._transport import Transport
 
@@ -23,7 +25,7 @@ _UNKNOWN_RUN_TRIES = 12  # some 60 s with the pauses above: the run's creator ma
 
 @dataclass(frozen=True)
 class Upload:
-    """One file to upload."""
+    """One file to upload, or one call to make in its turn."""
 
     session_id: str
     sequence: int
@@ -31,6 +33,15 @@ class Upload:
     spooled: Spooled
     folder: Path
     """Folder of the journal."""
+    method: str = ""
+    """Not a file but a call, which the server may be sent twice: its full name."""
+    request: bytes = b""
+    """Serialized request of that call."""
+
+    @property
+    def title(self) -> str:
+        """Return what this is, for messages: `artifacts.PATH`, or the name of the call."""
+        return self.method.rpartition("/")[2] or f"artifacts.{self.spooled.path}"
 
     def source(self) -> Path | None:
         """Return the file to read: the copy, else the original; None when neither is there."""
@@ -84,37 +95,49 @@ class Uploader:
             try:
                 error = self._upload(upload)
             except Exception as unexpected:
-                logger.exception("upload of %s for run %s", upload.spooled.path, upload.run_id)
+                logger.exception("%s for run %s", upload.title, upload.run_id)
                 error = RunstreamError(f"the upload failed: {unexpected}")
             if self._stopping.is_set():
                 return
             self._done(upload, error)
 
     def _upload(self, upload: Upload) -> RunstreamError | None:
-        from runstream._artifacts import upload_file
-
         pause, unknown = _FIRST_PAUSE, 0
         while not self._stopping.is_set():
-            source = upload.source()
-            if source is None:
-                # A copy is removed only when it is uploaded, so its absence is good news.
-                return NotFound(f"{upload.spooled.origin} is gone") if upload.spooled.origin else None
-            if source.stat().st_size != upload.spooled.size:
-                return RunstreamError(f"{source} changed before it was uploaded")
             try:
-                spooled = upload.spooled
-                upload_file(self._transport(), upload.run_id, spooled.path, source, sha256=spooled.sha256)
+                self._call(upload) if upload.method else self._send_file(upload)
                 return None
+            except _Gone as error:
+                return error
             except NotFound as error:
                 unknown += 1
                 if unknown > _UNKNOWN_RUN_TRIES:
                     return error
             except Unavailable as error:
-                logger.info("upload of %s waits: %s", upload.spooled.path, error.message)
+                logger.info("%s waits: %s", upload.title, error.message)
             except OSError as error:
-                logger.warning("upload of %s waits: %s", upload.spooled.path, error)
+                logger.warning("%s waits: %s", upload.title, error)
             except RunstreamError as error:
                 return error
             self._stopping.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LAST_PAUSE)
         return None
+
+    def _call(self, upload: Upload) -> None:
+        self._transport().unary(upload.method, cast(Any, Raw(upload.request)), cast(Any, Raw))
+
+    def _send_file(self, upload: Upload) -> None:
+        from runstream._artifacts import upload_file
+
+        spooled, source = upload.spooled, upload.source()
+        if source is None:
+            if spooled.origin:
+                raise _Gone(f"{spooled.origin} is gone")
+            return  # a copy is removed only when it is uploaded, so its absence is good news
+        if source.stat().st_size != spooled.size:
+            raise _Gone(f"{source} changed before it was uploaded")
+        upload_file(self._transport(), upload.run_id, spooled.path, source, sha256=spooled.sha256)
+
+
+class _Gone(RunstreamError):
+    """Raised when what was to be uploaded is not there any more."""

@@ -4,9 +4,13 @@
     record    16 bytes of text         | length u32 | crc u32  | run u32    | marker u32   first slot
     more      28 bytes of text                                              | marker u32   slots after it
 
-A record (param, tag, status, declaration, artifact, close) takes as many slots in a row as its text needs.
-A marker of 0 says "not written yet". Fields are stored one by one in the order above, so a process killed in
-the middle leaves either no marker or a whole slot. Text also has a checksum, over its whole length.
+A record (param, tag, status, console output …) takes as many slots in a row as its text needs.
+The marker is the CRC-32 of the 28 bytes before it, started with the kind, so it says both what the slot is
+and whether it is whole. 0 says "not written yet"; a checksum of 0 is written as 1. Fields are stored one by
+one in the order above, so a process killed in the middle leaves no marker or a whole slot; after a loss of
+power, on a bad disk or a bad copy the checksum tells. A record's text has one more, over its whole length.
+
+Format 1, which is still read, had constants for markers: 0x52530100 + kind.
 """
 
 from __future__ import annotations
@@ -15,34 +19,43 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-FORMAT = 1
-"""Major version of the journal format; a sender reads this and all older ones."""
+FORMAT = 2
+"""Version of the journal format; a sender reads this and all older ones, and leaves newer ones alone."""
 
 SLOT_BYTES = 32
 SEGMENT_SHIFT = 16
 SEGMENT_SLOTS = 1 << SEGMENT_SHIFT
 SEGMENT_BYTES = SEGMENT_SLOTS * SLOT_BYTES
 
-MAGIC = 0x52530100  # "RS", format 1; the low byte is the kind
-POINT = MAGIC | 1
-PARAM = MAGIC | 2
-TAG = MAGIC | 3
-STATUS = MAGIC | 4
-DECLARE = MAGIC | 5
-ARTIFACT = MAGIC | 6
-CLOSE = MAGIC | 7
-MORE = MAGIC | 8
-SKIP = MAGIC | 9
+POINT = 1
+PARAM = 2
+TAG = 3
+STATUS = 4
+DECLARE = 5
+ARTIFACT = 6
+CLOSE = 7
+MORE = 8
+SKIP = 9
 """A slot that was taken and then given up: the call raised."""
-RECORDS = frozenset((PARAM, TAG, STATUS, DECLARE, ARTIFACT, CLOSE))
-KNOWN = RECORDS | {POINT, MORE, SKIP}
+CONSOLE = 10
+INPUTS = 11
+"""A LogInputs request, which the sender makes as a call."""
+REWIND = 12
+"""A RewindRun request: what is before it is delivered first, what is after it waits."""
+LAST_KIND = REWIND
+RECORDS = frozenset((PARAM, TAG, STATUS, DECLARE, ARTIFACT, CLOSE, CONSOLE, INPUTS, REWIND))
 
+POINT_BODY = struct.Struct("<qqdI")
 POINT_SLOT = struct.Struct("<qqdII")
 HEAD_SLOT = struct.Struct("<16sIIII")
 MORE_SLOT = struct.Struct("<28sI")
 MARKER = struct.Struct("<I")
 MARKER_OFFSET = SLOT_BYTES - MARKER.size
+SKIPPED = 0x52530209
+"""Marker of a slot given up, whatever else is in it; looked at after the checksums."""
+MAGIC_1 = 0x52530100
 STATUS_TEXT = struct.Struct("<i?q")  # status, has an end time, end time in ms
+CONSOLE_TEXT = struct.Struct("<Bq")  # stream as in ConsoleStream, time in ms; the text follows
 
 _HEAD_TEXT, _MORE_TEXT = 16, 28
 
@@ -52,11 +65,24 @@ def slots_for(length: int) -> int:
     return 1 + max(0, -(-(length - _HEAD_TEXT) // _MORE_TEXT))
 
 
-def encode_record(kind: int, run: int, text: bytes) -> list[bytes]:
+def marker_of(body: bytes, kind: int, version: int = FORMAT) -> int:
+    """Return the marker of a slot from the 28 bytes before it."""
+    if version == 1:
+        return MAGIC_1 | kind
+    return zlib.crc32(body, kind) or 1
+
+
+def encode_record(kind: int, run: int, text: bytes, version: int = FORMAT) -> list[bytes]:
     """Return the slots of a record, markers included, in order."""
-    head = HEAD_SLOT.pack(text[:_HEAD_TEXT], len(text), zlib.crc32(text), run, kind)
+    head = HEAD_SLOT.pack(text[:_HEAD_TEXT], len(text), zlib.crc32(text), run, 0)
     starts = range(_HEAD_TEXT, len(text), _MORE_TEXT)
-    return [head, *(MORE_SLOT.pack(text[start : start + _MORE_TEXT], MORE) for start in starts)]
+    bodies = [text[start : start + _MORE_TEXT].ljust(_MORE_TEXT, b"\0") for start in starts]
+    first = _marked(head[:MARKER_OFFSET], kind, version)
+    return [first, *(_marked(body, MORE, version) for body in bodies)]
+
+
+def _marked(body: bytes, kind: int, version: int) -> bytes:
+    return body + MARKER.pack(marker_of(body, kind, version))
 
 
 def head_length(slot: bytes) -> int:
@@ -64,22 +90,22 @@ def head_length(slot: bytes) -> int:
     return int(HEAD_SLOT.unpack(slot)[1])
 
 
-def decode_record(slots: bytes) -> tuple[int, int, bytes]:
-    """Return (kind, run, text) of a record from all its slots.
+def decode_record(slots: bytes, kind: int, version: int = FORMAT) -> tuple[int, bytes]:
+    """Return (run, text) of a record of a kind from all its slots.
 
     Raises: ValueError when a marker or the checksum is wrong.
     """
-    first, length, crc, run, kind = HEAD_SLOT.unpack_from(slots)
-    text = (first + b"".join(_more(slots)))[:length]
+    first, length, crc, run, _ = HEAD_SLOT.unpack_from(slots)
+    text = (first + b"".join(_more(slots, version)))[:length]
     if len(text) != length or zlib.crc32(text) != crc:
-        raise ValueError("the checksum of a journal record does not fit")
-    return kind, run, text
+        raise ValueError(f"the checksum of a journal record of kind {kind} does not fit")
+    return run, text
 
 
-def _more(slots: bytes) -> Iterator[bytes]:
+def _more(slots: bytes, version: int) -> Iterator[bytes]:
     for offset in range(SLOT_BYTES, len(slots), SLOT_BYTES):
         text, marker = MORE_SLOT.unpack_from(slots, offset)
-        if marker != MORE:
+        if marker != marker_of(text, MORE, version):
             raise ValueError("a journal record is not whole")
         yield text
 
@@ -104,3 +130,14 @@ def split_status(text: bytes) -> tuple[int, int | None]:
     """Return (status, end time in ms or None) from the text of a change of status."""
     status, ended, end_time = STATUS_TEXT.unpack(text)
     return status, end_time if ended else None
+
+
+def console_text(stream: int, timestamp: int, text: str) -> bytes:
+    """Return the text of a record of console output; `timestamp` in ms."""
+    return CONSOLE_TEXT.pack(stream, timestamp) + text.encode(errors="replace")
+
+
+def split_console(text: bytes) -> tuple[int, int, str]:
+    """Return (stream, timestamp in ms, text) of a record of console output."""
+    stream, timestamp = CONSOLE_TEXT.unpack_from(text)
+    return stream, timestamp, text[CONSOLE_TEXT.size :].decode(errors="replace")

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from runstream import __version__
+from runstream._context import user
 from runstream._errors import RunstreamError
 from runstream._slots import FORMAT
 
@@ -118,6 +120,9 @@ def provenance(config: Config, folder: StateFolder) -> dict[str, Any]:
         "boot": boot_id(),
         "pid": os.getpid(),
         "rank": config.rank,
+        "local_rank": config.local_rank,
+        "user": user(),
+        "client_version": __version__,
         "created": time.time_ns() // 1_000_000,
     }
 

@@ -113,7 +113,7 @@ def inspect(folder: Path) -> JournalInfo:
         created=int(meta.get("created", 0)),
         offline=bool(meta.get("offline")),
         ours=_ours(folder, str(meta.get("machine", ""))),
-        written=JournalReader(folder).end(acknowledged),
+        written=JournalReader(folder, meta["format"]).end(acknowledged),
         acknowledged=acknowledged,
         spooled_bytes=spooled_bytes(folder),
         refused=len(read_refused(folder)),

@@ -124,8 +124,7 @@ class Script:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
-            **options,
+            **{"env": environment, **options},
         )
 
     def run(self, body: str, *arguments: str, timeout: float = 60) -> str:

@@ -110,13 +110,38 @@ def test_a_damaged_slot_is_skipped_and_reported_and_the_rest_is_read(tmp_path):
     assert [slots.split_pair(record.text)[0] for record in records if record.kind == slots.PARAM] == ["depth"]
 
 
+def test_one_flipped_bit_of_a_point_is_noticed_and_its_neighbours_are_read(tmp_path):
+    journal = new_journal(tmp_path)
+    series = journal.define_series(RUN, "loss")
+    log = journal.bind(lambda *_: None)
+    for step in range(224):  # a bit of each of the 28 checked bytes
+        log(RUN, "loss", step / 3, step, 1)
+    declared = journal.written() - 224
+    journal.close()
+    whole = segment_path(journal.folder, 0).read_bytes()
+    damaged = bytearray(whole)
+    for bit in range(224):
+        damaged[(declared + bit) * 32 + bit // 8] ^= 1 << bit % 8
+    segment_path(journal.folder, 0).write_bytes(damaged)
+    points, _, corrupt, _ = read_all(journal.folder)
+    assert points == []
+    assert len(corrupt) == 224
+    damaged[(declared + 1) * 32 : (declared + 224) * 32] = whole[(declared + 1) * 32 : (declared + 224) * 32]
+    segment_path(journal.folder, 0).write_bytes(damaged)
+    points, _, corrupt, _ = read_all(journal.folder)
+    assert [point[0] for point in points] == list(range(1, 224))
+    assert corrupt == [declared]
+    assert series == 0
+
+
 @pytest.mark.parametrize("cut_at", [1, 8, 27, 28, 31], ids=lambda at: f"after {at} bytes")
 def test_a_torn_slot_of_a_dead_writer_holds_nothing(tmp_path, cut_at):
     journal = new_journal(tmp_path)
     series = journal.define_series(RUN, "loss")
     journal.write_point(-1, series, 1, 2, 3.0)
     end = journal.written()
-    torn = slots.POINT_SLOT.pack(7, 8, 9.0, series, slots.POINT)[:cut_at]
+    body = slots.POINT_BODY.pack(7, 8, 9.0, series)
+    torn = (body + slots.MARKER.pack(slots.marker_of(body, slots.POINT)))[:cut_at]
     journal.buffers[0][end * 32 : end * 32 + cut_at] = torn
     journal.forget()
     points, _, corrupt, _ = read_all(journal.folder)
