@@ -70,6 +70,33 @@ def test_a_window_has_the_chosen_columns_of_its_rows(call, made, query):
     assert list(duration.missing) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["metrics.loss"],
+        ["metrics.loss DESC"],
+        ["metrics.team", "metrics.loss DESC"],
+        ["metrics.loss.min DESC"],
+        ["params.model", "metrics.loss"],
+        ["start_time"],
+        [],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("filter", ["", "params.model = 'a' OR tags.team = 'x'"], ids=["all", "some"])
+def test_a_frozen_order_is_that_of_a_search(call, made, query, experiment, order, filter):
+    for run_id in made[3:6]:
+        points = [metrics_pb2.Metric(key="team", value=1.0, step=0, timestamp=1)]
+        call(runs_pb2.LogBatchRequest(run_id=run_id, metrics=points))
+    call(runs_pb2.DeleteRunRequest(run_id=made[7]))
+    call(runs_pb2.CreateRunRequest(experiment_id=experiment, start_time=5))
+    request = runs_pb2.SearchRunsRequest(experiment_ids=[experiment], filter=filter, order_by=order)
+    found = [run.info.run_id for run in call(request).runs]
+    frozen = call(views_pb2.WindowRunsRequest(query=query(filter, *order), limit=500))
+    assert list(frozen.run_ids) == found
+    assert frozen.total == len(found)
+
+
 def test_a_snapshot_stands_still_while_runs_come_in(call, made, query, experiment):
     asked = query("", "metrics.loss DESC")
     first = call(views_pb2.WindowRunsRequest(query=asked, limit=5))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import exc
 
 from runstream_server.errors import DeadlineExceeded, InvalidArgument
@@ -22,12 +24,14 @@ class Guard:
     On SQLite RE2 does the work, in time linear in what it reads.
     """
 
-    def __init__(self, connection: sa.Connection, node: Node) -> None:
+    def __init__(self, connection: sa.Connection, node: Node, *, sorts: bool = False) -> None:
+        """sorts: whether statements put many rows in order."""
         self._connection = connection
         guarded = any(clause.operator == "RLIKE" for clause in comparisons(node))
         if connection.dialect.name == "postgresql":
             timeout = f"; SET LOCAL statement_timeout = {int(TIMEOUT_S * 1000)}" if guarded else ""
-            connection.exec_driver_sql(_SETTINGS + timeout)
+            memory = "; SET LOCAL work_mem = '64MB'" if sorts else ""
+            connection.exec_driver_sql(_SETTINGS + memory + timeout)
 
     def execute(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         """Return the rows. Raises: DeadlineExceeded; InvalidArgument for a pattern the store refuses."""
@@ -45,3 +49,26 @@ class Guard:
                     field="filter",
                 ) from error
             raise
+
+    def arrays(self, query: sa.Select[Any], count: int) -> list[NDArray[Any]]:
+        """Return the first columns of a query, integers and doubles without NULL, as arrays in its order.
+
+        PostgreSQL sends each as one value: a row each would take several times as long. Raises: as `execute`.
+        """
+        if self._connection.dialect.name == "sqlite":
+            rows = self.execute(query)
+            return [np.array([row[index] for row in rows]) for index in range(count)]
+        # Of a subquery in order: string_agg takes rows as they come.
+        columns = list(query.subquery().c)[:count]
+        doubles = [isinstance(column.type, sa.Double) for column in columns]
+        sent = [
+            (sa.func.float8send if double else sa.func.int8send)(column)
+            for column, double in zip(columns, doubles, strict=True)
+        ]
+        nothing = sa.literal(b"", sa.LargeBinary())
+        (row,) = self.execute(sa.select(*(sa.func.string_agg(item, nothing) for item in sent)))
+        native = [(">f8", np.float64) if double else (">i8", np.int64) for double in doubles]
+        return [
+            np.frombuffer(bytes(data or b""), wire).astype(own)
+            for data, (wire, own) in zip(row, native, strict=True)
+        ]

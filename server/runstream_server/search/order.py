@@ -139,6 +139,12 @@ def phases(
     return [*parts, Phase(joined, (missing,), keys)]
 
 
+def whole(terms: Sequence[Term], language: Language, source: sa.FromClause, scope: Scope | None) -> Phase:
+    """Return a search as one part, which is sorted: for all of it at once."""
+    joined, keys = _keys(terms, language, source, scope)
+    return Phase(joined, (), keys)
+
+
 def _keys(
     terms: Sequence[Term], language: Language, source: sa.FromClause, scope: Scope | None
 ) -> tuple[sa.FromClause, tuple[SortKey, ...]]:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from runstream_server.search.compile import Scope, compile_filter
 from runstream_server.search.entities import Language
 from runstream_server.search.guard import Guard
-from runstream_server.search.order import Phase, SortKey, Term, parse_order, phases
+from runstream_server.search.order import Phase, SortKey, Term, parse_order, phases, whole
 from runstream_server.search.paging import Pager
 from runstream_server.search.parser import parse_filter
 from runstream_server.search.plan import walked
@@ -115,6 +117,22 @@ def fetch(
         values = tuple(row)[len(columns) :]
         token = search.pager.encode(search.query, [number, *values])
     return Page([row for _, _, row in rows], token)
+
+
+def fetch_keys(
+    connection: sa.Connection,
+    search: Prepared,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    scope: Scope,
+    limit: int,
+) -> NDArray[np.int64]:
+    """Return the internal keys of the first `limit` rows of a search, in order, from the first page on."""
+    node, terms = settle(connection, search.language, search.node, search.terms, scope)
+    table = search.language.table
+    where = [compile_filter(node, search.language, scope), *conditions]
+    query = _select(whole(terms, search.language, table, scope), [table.c.id], where, None).limit(limit)
+    (keys,) = Guard(connection, node, sorts=True).arrays(query, 1)
+    return keys
 
 
 def _matches(

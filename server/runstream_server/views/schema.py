@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from runstream.v1 import views_pb2
+from runstream_server.search.entities import RUNS
+from runstream_server.search.order import parse_order
 from runstream_server.search.paging import Pager
-from runstream_server.search.tree import Entity
+from runstream_server.search.query import fetch, fetch_keys
+from runstream_server.search.tree import Entity, comparisons
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import latest_metrics, params, runs, tags
 from runstream_server.validation import check_max_results
 from runstream_server.views.selection import Selection, select_runs
 
-MAX_RUNS = 20_000
-"""Most runs that are looked at."""
+MAX_RUNS = 4_000
+"""Most runs that are looked at: the newest of a filter, without one also some of all ages."""
+_SPREAD_OVER = 200_000
+"""Newest runs among which those of all ages are."""
 MAX_KEYS = 1000
 TOP = 50
 KINDS = {Entity.METRIC: latest_metrics, Entity.PARAM: params, Entity.TAG: tags}
@@ -52,11 +58,8 @@ def describe_runs(
 
 
 def _describe(connection: sa.Connection, selection: Selection, keys: _Keys) -> views_pb2.DescribeRunsResponse:
-    where, _, guard = selection.settled(connection)
-    newest = sa.select(runs.c.id).where(*where).order_by(runs.c.start_time.desc(), runs.c.run_id)
-    ids = [row.id for row in guard.execute(newest.limit(MAX_RUNS + 1))]
-    response = views_pb2.DescribeRunsResponse(runs=min(len(ids), MAX_RUNS), exact=len(ids) <= MAX_RUNS)
-    ids = ids[:MAX_RUNS]
+    ids, exact = _sample(connection, selection)
+    response = views_pb2.DescribeRunsResponse(runs=len(ids), exact=exact)
     found: list[views_pb2.KeyDescription] = []
     for entity, kind in NUMBERS.items():
         if kind >= keys.after[0] and len(found) <= keys.count:
@@ -71,6 +74,22 @@ def _describe(connection: sa.Connection, selection: Selection, keys: _Keys) -> v
     return response
 
 
+def _sample(connection: sa.Connection, selection: Selection) -> tuple[list[int], bool]:
+    """Return the runs to look at, and whether these are all."""
+    scope = selection.scope(connection)
+    conditions = selection.conditions(scope)
+    search = replace(selection.prepared, terms=parse_order((), RUNS), position=None, max_results=MAX_RUNS)
+    if any(comparisons(search.node)):
+        page = fetch(connection, search, (runs.c.id,), conditions, scope=scope)
+        return [row.id for row in page.rows], page.token is None
+    found = fetch_keys(connection, search, conditions, scope, _SPREAD_OVER)
+    if len(found) <= MAX_RUNS:
+        return found.tolist(), True
+    newest, older = found[: MAX_RUNS // 2], found[MAX_RUNS // 2 :]
+    places = np.linspace(0, len(older) - 1, MAX_RUNS - len(newest)).astype(int)
+    return [*newest.tolist(), *older[places].tolist()], False
+
+
 def _kind(
     connection: sa.Connection, entity: Entity, ids: list[int], keys: _Keys, after: str
 ) -> Iterable[views_pb2.KeyDescription]:
@@ -80,30 +99,39 @@ def _kind(
         number = column.value_num
     elif entity is Entity.METRIC:
         number = sa.case((sa.not_(column.is_nan), column.value))  # PostgreSQL keeps NaN, as the greatest
-    query = (
-        sa.select(
-            column.key,
-            sa.func.count(),
-            sa.func.count(number),
-            sa.func.min(number),
-            sa.func.max(number),
-            sa.func.count(sa.distinct(column.value)),
-        )
+    # By value first: counting different values of a key otherwise sorts them.
+    values = (
+        sa.select(column.key, sa.func.count().label("count"), sa.func.max(number).label("number"))
         .where(among(connection, column.run, ids), column.key > after)
         .where(sa.func.substr(column.key, 1, len(keys.prefix)) == keys.prefix if keys.prefix else sa.true())
-        .group_by(column.key)
-        .order_by(column.key)
+        .group_by(column.key, column.value)
+        .subquery()
+        .c
+    )
+    numbers = sa.case((values.number.is_not(None), values["count"]), else_=0)
+    query = (
+        sa.select(
+            values.key,
+            sa.func.sum(values["count"]),
+            sa.func.sum(numbers),
+            sa.func.min(values.number),
+            sa.func.max(values.number),
+            sa.func.count(),
+        )
+        .group_by(values.key)
+        .order_by(values.key)
         .limit(keys.count + 1)
     )
-    for key, count, numbers, least, greatest, distinct in connection.execute(query):
+    for key, count_, with_number, least, greatest, distinct in connection.execute(query):
+        count = int(count_)
         yield views_pb2.KeyDescription(
             kind=NUMBERS[entity],
             key=key,
             count=count,
-            numeric=entity is Entity.METRIC or numbers == count,
+            numeric=entity is Entity.METRIC or with_number == count,
             min=least,
             max=greatest,
-            distinct=max(distinct, 1),
+            distinct=distinct,
             constant=count == len(ids) and distinct <= 1,
         )
 

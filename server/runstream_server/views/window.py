@@ -20,7 +20,7 @@ from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.search.entities import RUNS
 from runstream_server.search.order import Term
 from runstream_server.search.paging import Pager
-from runstream_server.search.query import fetch, fetch_keys
+from runstream_server.search.query import fetch
 from runstream_server.search.summaries import settle
 from runstream_server.search.tree import And
 from runstream_server.store.bulk import among
@@ -29,6 +29,7 @@ from runstream_server.store.engine import Database
 from runstream_server.store.tables import runs, snapshots
 from runstream_server.validation import check_max_results
 from runstream_server.views.columns import load_columns, parse_columns
+from runstream_server.views.freeze import ordered_keys
 from runstream_server.views.selection import Selection, select_runs
 
 MAX_FROZEN = 200_000
@@ -53,8 +54,8 @@ def window_runs(
     digest = hashlib.sha256(json.dumps(of).encode()).digest()
     snapshot = request.snapshot
     if not snapshot and not request.page_token:
-        keys = db.read(_order, selection)
-        if len(keys) <= MAX_FROZEN:
+        keys = db.read(ordered_keys, selection, MAX_FROZEN)
+        if keys is not None:
             snapshot = secrets.token_hex(16)
             db.write(_store, snapshot, digest, keys)
     if snapshot:
@@ -65,12 +66,6 @@ def window_runs(
             field="offset",
         )
     return db.read(_loose, request, selection, terms)
-
-
-def _order(connection: sa.Connection, selection: Selection) -> NDArray[np.int64]:
-    """Return the keys of the runs in order, one more than a snapshot holds where there are more."""
-    scope = selection.scope(connection)
-    return fetch_keys(connection, selection.prepared, selection.conditions(scope), scope, MAX_FROZEN + 1)
 
 
 def _store(connection: sa.Connection, name: str, digest: bytes, keys: NDArray[np.int64]) -> None:
