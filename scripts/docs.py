@@ -1,6 +1,7 @@
 """Write the documents that are made from the code; with `--check`, fail when one of them is old.
 
 docs/cli.md        every command of `runstream`: what it does, an example, its options
+docs/permissions.md who may call what
 docs/settings.md   every setting of client and server: its environment variables, its default
 """
 
@@ -16,6 +17,7 @@ import typer
 from runstream import _cli
 from runstream import _config as client_config
 from runstream_server import config as server_config
+from runstream_server.access.document import permissions
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRODUCTION = """\
@@ -127,7 +129,11 @@ def _row(variables: tuple[str, ...], meaning: str) -> str:
     return f"| {names} | {meaning} |"
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings}
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "cli.md": cli,
+    "permissions.md": permissions,
+    "settings.md": settings,
+}
 """Name below docs/ and what writes it."""
 
 

@@ -94,6 +94,18 @@ _GET_URL = "/runstream.v1.ProxiedArtifactService/GetPresignedDownloadUrl"
 _CREATE = "/runstream.v1.ProxiedArtifactService/CreateMultipartUpload"
 
 
+ROUTES = (
+    ("GET", "/get-artifact", _LIST),
+    ("GET", "/model-versions/get-artifact", _LIST),
+    ("GET", f"/api/2.0{_LOCATION}{{artifact_path=**}}", _GET_URL),
+    ("PUT", f"/api/2.0{_LOCATION}{{artifact_path=**}}", _CREATE),
+    ("GET", "/api/2.0/mlflow/logged-models/{model_id}/artifacts/files", _LIST_MODEL),
+    ("POST", "/api/2.0/mlflow/upload-artifact", _UPLOAD),
+    ("PUT", _UPLOAD, _UPLOAD),
+)
+"""HTTP method, path and the RPC whose declaration decides, of each route here, for docs/permissions.md."""
+
+
 def _listed(query: Mapping[str, str]) -> Message:
     return artifacts_pb2.ListArtifactsRequest(
         run_id=query.get("run_id", ""), run_uuid=query.get("run_uuid", "")
