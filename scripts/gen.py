@@ -5,7 +5,7 @@
 
 The generator lives in environments of its own, cached outside the clone, because its version decides which
 runtimes the result works on: code from grpcio-tools 1.71.2 runs on protobuf 5.29 to 7.x, newer code only on
-newer protobuf. Only gen/openapi is written by the server's own route tables, with this interpreter or that of
+newer protobuf. gen/openapi is written by the server's own route tables, with this interpreter or that of
 .venv; where neither has the server's packages, as in a new clone, it is left as it is.
 """
 
@@ -101,9 +101,23 @@ def generate(proto: Path, out: Path) -> None:
     )
     checked = [str(ROOT / "scripts" / "check_access.py"), str(descriptor / "runstream.binpb")]
     subprocess.run([str(env["protoc"] / "bin" / "python"), *checked], check=True)
+    _write_comments(proto, sources, env["protoc"] / "bin" / "python", python / "runstream" / "v1")
     # Only the leaf package: `runstream` itself is client/runstream in the checkout and in the wheel.
     for package in sorted({(python / source).parent for source in sources}):
         (package / "__init__.py").write_text(INIT)
+
+
+def _write_comments(proto: Path, sources: list[str], interpreter: Path, out: Path) -> None:
+    """Write the contract's comments as comments.json: descriptors at run time have none."""
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "described.binpb"
+        compiler = [str(interpreter), "-m", "grpc_tools.protoc", f"--proto_path={proto}"]
+        options = [f"--descriptor_set_out={described}", "--include_source_info"]
+        subprocess.run([*compiler, *options, *sources], check=True)
+        script = ROOT / "scripts" / "comments.py"
+        subprocess.run(
+            [str(interpreter), str(script), str(described), str(out / "comments.json")], check=True
+        )
 
 
 def write_openapi(out: Path) -> bool:
@@ -114,7 +128,11 @@ def write_openapi(out: Path) -> bool:
     for python in (sys.executable, str(ROOT / ".venv" / "bin" / "python")):
         probe = [python, "-c", "import google.api.annotations_pb2"]
         if shutil.which(python) and not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
-            files = [str(out / "descriptor" / "runstream.binpb"), str(out / "openapi" / "runstream.json")]
+            files = [
+                str(out / "descriptor" / "runstream.binpb"),
+                str(out / "python" / "runstream" / "v1" / "comments.json"),
+                str(out / "openapi" / "runstream.json"),
+            ]
             subprocess.run([python, "-m", module, *files], check=True, env=environment)
             return True
     return False

@@ -1,9 +1,10 @@
 """The API document (OpenAPI 3.1), from the routes and message types that the REST door itself uses.
 
-    python -m runstream_server.gateway.openapi DESCRIPTORS FILE
+    python -m runstream_server.gateway.openapi DESCRIPTORS COMMENTS FILE
 
-writes it for a descriptor set; scripts/gen.py does that for gen/openapi. Operations without body take what
-their message has as query parameters, fields of fields as `a.b`. Twins of paths are left out.
+writes it for a descriptor set and the comments of its files; scripts/gen.py does that for gen/openapi.
+Operations without body take what their message has as query parameters, fields of fields as `a.b`. Twins of
+paths are left out. Descriptions, required fields, limits and errors are what the contract's comments say.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from runstream_server import __version__
+from runstream_server.gateway.comments import comment, described, errors, is_required, use
 from runstream_server.gateway.fields import is_map, is_repeated
 from runstream_server.gateway.routes import Route, RouteTable
 from runstream_server.gateway.scalars import enum_names
@@ -65,7 +67,10 @@ def document(routes: Sequence[Route], static_prefix: str = "") -> dict[str, Any]
         "openapi": "3.1.0",
         "info": {"title": "runstream", "version": __version__, "description": _ABOUT},
         "servers": [{"url": static_prefix.rstrip("/") or "/"}],
-        "tags": [{"name": name} for name in sorted({r.method.containing_service.name for r in routes})],
+        "tags": [
+            {"name": name.rpartition(".")[2], "description": comment(name)}
+            for name in sorted({route.method.containing_service.full_name for route in routes})
+        ],
         "paths": paths,
         "components": {"schemas": schemas | {"Error": _error()}},
     }
@@ -74,46 +79,69 @@ def document(routes: Sequence[Route], static_prefix: str = "") -> dict[str, Any]
 def _operation(route: Route, name: str) -> dict[str, Any]:
     request = route.method.input_type
     variables = re.findall(r"\{(\w+)(?:=\*\*)?\}", route.path)
-    parameters = [
-        {"name": each, "in": "path", "required": True, "schema": _of(request.fields_by_name[each])}
-        for each in variables
-    ]
+    parameters = [_parameter(each, "path", request.fields_by_name[each]) for each in variables]
     made: dict[str, Any] = {
         "operationId": name,
         "summary": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", route.method.name),
+        "description": comment(route.method.full_name),
         "tags": [route.method.containing_service.name],
     }
     if route.body != "*":
         left_out = {*variables, route.body}
         fields = [field for field in request.fields if field.name not in left_out]
         parameters += [
-            {"name": path, "in": "query", "schema": schema}
-            for field in fields
-            for path, schema in _query(field, 1)
+            _parameter(path, "query", inner) for field in fields for path, inner in _query(field, 1)
         ]
     if parameters:
         made["parameters"] = parameters
     if route.body:
         schema = _reference(request) if route.body == "*" else _of(request.fields_by_name[route.body])
-        made["requestBody"] = {"content": {JSON: {"schema": schema}}}
+        made["requestBody"] = {"required": _has_required(request), "content": {JSON: {"schema": schema}}}
+    error = {"$ref": "#/components/schemas/Error"}
     made["responses"] = {
         "200": _answer("What was asked for", _reference(route.method.output_type)),
-        "default": _answer("An error", {"$ref": "#/components/schemas/Error"}),
+        **{status: _answer(codes, error) for status, codes in errors(route.method).items()},
+        "default": _answer("An error", error),
     }
     return made
+
+
+def _parameter(name: str, place: str, field: FieldDescriptor) -> dict[str, Any]:
+    schema = _of(field)
+    text = schema.pop("description", None)
+    made: dict[str, Any] = {"name": name, "in": place, "schema": schema}
+    if place == "path" or (is_required(field) and "." not in name and not _has_twin(field)):
+        made["required"] = True
+    return made | ({"description": text} if text else {})
+
+
+def _has_twin(field: FieldDescriptor) -> bool:
+    """Return whether another field of the message may stand for this one: run_uuid for run_id."""
+    assert field.containing_type is not None
+    return any(
+        re.search(rf"\bas {field.name}\b", comment(other.full_name)) for other in field.containing_type.fields
+    )
+
+
+def _needed(type_: Descriptor) -> list[str]:
+    return [field.name for field in type_.fields if is_required(field) and not _has_twin(field)]
+
+
+def _has_required(type_: Descriptor) -> bool:
+    return bool(_needed(type_))
 
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"schema": schema}}}
 
 
-def _query(field: FieldDescriptor, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _query(field: FieldDescriptor, depth: int) -> Iterator[tuple[str, FieldDescriptor]]:
     if field.message_type is None:
-        yield field.name, _of(field)
+        yield field.name, field
     elif not is_repeated(field) and depth < _QUERY_DEPTH:
         for inner in field.message_type.fields:
-            for path, schema in _query(inner, depth + 1):
-                yield f"{field.name}.{path}", schema
+            for path, leaf in _query(inner, depth + 1):
+                yield f"{field.name}.{path}", leaf
 
 
 def _collect(type_: Descriptor, types: dict[str, Descriptor]) -> None:
@@ -128,15 +156,25 @@ def _collect(type_: Descriptor, types: dict[str, Descriptor]) -> None:
 
 
 def _schema(type_: Descriptor) -> dict[str, Any]:
-    return {"type": "object", "properties": {field.name: _of(field) for field in type_.fields}}
+    made: dict[str, Any] = {"type": "object"}
+    if text := comment(type_.full_name):
+        made["description"] = text
+    if needed := _needed(type_):
+        made["required"] = needed
+    return made | {"properties": {field.name: _of(field) for field in type_.fields}}
 
 
 def _of(field: FieldDescriptor) -> dict[str, Any]:
+    """Return the schema of a field, with what its comment says."""
+    return _shape(field) | described(field)
+
+
+def _shape(field: FieldDescriptor) -> dict[str, Any]:
     """Return the schema of a field's value."""
     if is_map(field):
         assert field.message_type is not None
         value = field.message_type.fields_by_name["value"]
-        return {"type": "object", "additionalProperties": _of(value)}
+        return {"type": "object", "additionalProperties": _shape(value)}
     one = _one(field)
     return {"type": "array", "items": one} if is_repeated(field) else one
 
@@ -184,8 +222,9 @@ def services_of(descriptors: bytes) -> Iterable[ServiceDescriptor]:
 
 
 def main() -> None:
-    """Write the document of a descriptor set to a file."""
-    source, target = map(Path, sys.argv[1:])
+    """Write the document of a descriptor set, with comments, to a file."""
+    source, said, target = map(Path, sys.argv[1:])
+    use(said.read_text())
     made = document(RouteTable(services_of(source.read_bytes())).routes)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(made, indent=1) + "\n")

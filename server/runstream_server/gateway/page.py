@@ -16,6 +16,7 @@ code, b { font-family: ui-monospace, monospace; font-size: 14px; }
 b { display: inline-block; width: 4.5rem; }
 table { border-collapse: collapse; margin: .3rem 0 .8rem 4.5rem; }
 td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top; }
+pre { white-space: pre-wrap; font: inherit; margin: .3rem 0 .3rem 4.5rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -46,7 +47,7 @@ def page(document: dict[str, Any]) -> bytes:
     parts.append('<h2 id="types">Types</h2>')
     for name, schema in document["components"]["schemas"].items():
         parts.append(f'<details id="type-{escape(name)}"><summary><code>{escape(name)}</code></summary>')
-        parts.append(_table(schema["properties"].items()) + "</details>")
+        parts.append(_text(schema.get("description")) + _table(schema["properties"].items()) + "</details>")
     return "".join([*parts, "</body></html>\n"]).encode()
 
 
@@ -56,10 +57,18 @@ def _operations(paths: dict[str, Any], tag: str) -> Iterator[str]:
             if tag not in operation["tags"]:
                 continue
             yield f"<details><summary><b>{verb.upper()}</b><code>{escape(path)}</code></summary>"
-            rows = [(each["name"], each["schema"]) for each in operation.get("parameters", ())]
+            yield _text(operation.get("description"))
+            rows = [
+                (each["name"], {**each["schema"], "description": each.get("description", "")})
+                for each in operation.get("parameters", ())
+            ]
             if body := operation.get("requestBody"):
                 rows.append(("(body)", _json(body)))
             yield _table([*rows, ("(answer)", _json(operation["responses"]["200"]))]) + "</details>"
+
+
+def _text(text: str | None) -> str:
+    return f"<pre>{escape(text)}</pre>" if text else ""
 
 
 def _json(holder: dict[str, Any]) -> Any:
@@ -68,7 +77,9 @@ def _json(holder: dict[str, Any]) -> Any:
 
 def _table(rows: Any) -> str:
     lines = (
-        f"<tr><td><code>{escape(name)}</code></td><td>{_type(schema)}</td></tr>" for name, schema in rows
+        f"<tr><td><code>{escape(name)}</code></td><td>{_type(schema)}</td>"
+        f"<td>{escape(schema.get('description', ''))}</td></tr>"
+        for name, schema in rows
     )
     return f"<table>{''.join(lines)}</table>"
 

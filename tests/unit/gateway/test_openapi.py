@@ -42,7 +42,7 @@ def test_references_lead_somewhere():
 
 def test_types_are_those_of_the_wire():
     metric = MADE["components"]["schemas"]["Metric"]["properties"]
-    assert metric["step"] == {"type": "integer", "format": "int64"}
+    assert metric["step"].items() >= {"type": "integer", "format": "int64"}.items()
     assert metric["value"]["anyOf"][1]["enum"] == ["NaN", "Infinity", "-Infinity"]
     assert "FINISHED" in MADE["components"]["schemas"]["RunInfo"]["properties"]["status"]["enum"]
 
@@ -53,6 +53,28 @@ def test_a_get_lists_its_query():
         each["name"] for each in found["parameters"]
     }
     assert "requestBody" not in found
+
+
+def test_every_operation_and_field_is_described():
+    for verb, path, each in operations():
+        assert each["description"], f"{verb} {path}"
+        assert all(one.get("description") for one in each.get("parameters", ())), f"{verb} {path}"
+    for name, schema in MADE["components"]["schemas"].items():
+        if name != "Error":
+            assert all(each.get("description") for each in schema["properties"].values()), name
+
+
+def test_required_fields_limits_and_errors_are_those_of_the_contract():
+    schemas = MADE["components"]["schemas"]
+    assert schemas["LogMetricRequest"]["required"] == ["key", "value", "timestamp"], "run_uuid may be run_id"
+    assert schemas["CreateExperimentRequest"]["properties"]["name"]["maxLength"] == 500
+    assert schemas["LogBatchRequest"]["properties"]["metrics"]["maxItems"] == 1000
+    assert schemas["SearchRunsRequest"]["properties"]["max_results"]["maximum"] == 50_000
+    logged = MADE["paths"]["/api/2.0/mlflow/runs/log-metric"]["post"]
+    assert logged["requestBody"]["required"]
+    assert {"200", "400", "401", "403", "404", "429", "default"} == logged["responses"].keys()
+    history = MADE["paths"]["/api/2.0/mlflow/metrics/get-history"]["get"]["parameters"]
+    assert [each["name"] for each in history if each.get("required")] == ["metric_key"]
 
 
 def test_a_static_prefix_is_in_the_servers():
