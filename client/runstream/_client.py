@@ -11,6 +11,7 @@ from runstream._config import Config
 from runstream._errors import InvalidParameter
 from runstream._experiments import ExperimentMethods
 from runstream._files import FileMethods
+from runstream._lifecycle import LifecycleMethods
 from runstream._metrics import MetricMethods
 from runstream._registry import ModelVersionMethods, RegisteredModelMethods
 from runstream._types import ModelVersion
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 REGISTRY = "ModelRegistryService/"
 
 
-class Client(ExperimentMethods, FileMethods, MetricMethods, RegisteredModelMethods, ModelVersionMethods):
+class Client(
+    ExperimentMethods,
+    FileMethods,
+    MetricMethods,
+    LifecycleMethods,
+    RegisteredModelMethods,
+    ModelVersionMethods,
+):
     """Client of one server or store, with the methods of MLflow's `MlflowClient`.
 
         client = Client("grpc://127.0.0.1:5001")

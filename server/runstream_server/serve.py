@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from runstream_server.allocator import keep_freed_memory
 from runstream_server.app import Server
 from runstream_server.config import Settings
 from runstream_server.grpc_door import ignore_poller_noise
@@ -21,6 +22,7 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
 
     Raises: as Server.start.
     """
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(ignore_poller_noise)
         runner.run(_serve(settings, announce))

@@ -15,6 +15,7 @@ import sys
 import uvloop
 
 from runstream_server import logs
+from runstream_server.allocator import keep_freed_memory
 from runstream_server.app import Server
 from runstream_server.config import Settings
 from runstream_server.grpc_door import ignore_poller_noise
@@ -31,6 +32,7 @@ def main() -> None:
         {}, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     )
     logs.configure(settings.log_level)
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(ignore_poller_noise)
         runner.run(_serve(settings))

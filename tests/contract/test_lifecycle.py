@@ -118,7 +118,7 @@ def test_collection_takes_the_old_and_named_only_and_can_go_on(call, make_run, e
 
     def purge(**which):
         return [
-            outcome.run_id
+            outcome.id
             for outcome in purge_all(
                 context.db,
                 context.artifacts,
@@ -129,7 +129,7 @@ def test_collection_takes_the_old_and_named_only_and_can_go_on(call, make_run, e
     assert purge(deleted_before=1) == []
     assert purge(run_ids=[made[1], made[3]]) == [made[1]]
     broken_off = purge_all(context.db, context.artifacts, Which(2**60, experiments=mine))
-    assert next(broken_off).run_id == made[0]
+    assert next(broken_off).id == made[0]
     broken_off.close()
     assert purge() == [made[2]]
     assert call(runs_pb2.GetRunRequest(run_id=made[3])).run.info.run_id == made[3]

@@ -123,6 +123,19 @@ def test_a_run_from_creation_to_restoration(cli):
     assert cli.json("runs", "get", "-r", run_id)["info"]["lifecycle_stage"] == "active"
 
 
+def test_runs_move_and_are_purged(cli):
+    run_id = json.loads(cli("runs", "create", "-n", "moving"))["run_id"]
+    json.loads(cli("runs", "create", "-n", "archive"))
+    cli("runs", "move", "-r", run_id, "-n", "archive")
+    assert run_id in [run["info"]["run_id"] for run in cli.json("runs", "list", "-n", "archive")["runs"]]
+    refused = cli.run("runs", "purge", "-r", run_id, "--yes")
+    assert (refused.returncode, "active" in refused.stderr) == (1, True)
+    cli("runs", "delete", "-r", run_id)
+    assert "Would remove 1 runs" in cli("runs", "purge", "-r", run_id, "--dry-run")
+    assert "Removed 1 runs, kept 0" in cli("runs", "purge", "-r", run_id, "--yes")
+    assert cli.run("runs", "get", "-r", run_id).returncode == 1
+
+
 def test_metrics_as_json_csv_and_lines(cli, run_id):
     latest = {item["key"]: item["value"] for item in cli.json("metrics", "list", "-r", run_id)["metrics"]}
     assert latest == {"loss": 1 / 200, "odd": "NaN"}

@@ -25,13 +25,16 @@ from runstream._commands.options import (
     open_client,
     pairs,
 )
-from runstream._commands.output import done, print_fields, print_json, print_table
+from runstream._commands.output import done, note, print_fields, print_json, print_table
 from runstream._commands.run_rows import Columns, run_columns, run_fields, run_row
 from runstream._config import environment
 
 app = group("Manage runs.")
 
 RunId = Annotated[str, typer.Option("--run-id", "-r", metavar="ID", help="Id of the run, 32 hex digits.")]
+RunIds = Annotated[
+    list[str], typer.Option("--run-id", "-r", metavar="ID", help="Id of a run; may be repeated.")
+]
 ExperimentIds = Annotated[
     list[str] | None,
     typer.Option("--experiment-id", "-x", metavar="ID", help="Experiment to search; may be repeated."),
@@ -235,6 +238,40 @@ def restore(run_id: RunId, tracking_uri: TrackingUri = None) -> None:
     """Restore a deleted run."""
     open_client(tracking_uri).restore_run(run_id)
     done(f"Restored run {run_id}")
+
+
+@app.command(**example("runstream runs move -r 5e09c5e6d2f14e5f8d3c0b7a9f1e2d3c --experiment-name archive"))
+def move(
+    run_id: RunIds,
+    experiment_id: OneExperiment = None,
+    experiment_name: NamedExperiment = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Move runs to another experiment, all or none; their artifacts stay where they are."""
+    one_of(experiment_id=experiment_id, experiment_name=experiment_name)
+    client = open_client(tracking_uri)
+    found = experiments.find(client, experiment_id, experiment_name)
+    client.move_runs(run_id, found.experiment_id)
+    done(f"Moved {len(run_id)} runs to experiment {found.name!r}")
+
+
+@app.command(**example("runstream runs purge -r 5e09c5e6d2f14e5f8d3c0b7a9f1e2d3c --dry-run"))
+def purge(
+    run_id: RunIds,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    yes: Yes = False,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Remove deleted runs for good, with points and artifacts; `runstream gc` does so for all of a store."""
+    client = open_client(tracking_uri)
+    if not dry_run:
+        confirm(f"Remove {len(run_id)} runs for good?", yes)
+    found = client.purge_runs(run_id, dry_run=dry_run)
+    for one, reason in found.kept.items():
+        note(f"kept run {one}: {reason}")
+    done(f"{'Would remove' if dry_run else 'Removed'} {len(found.removed)} runs, kept {len(found.kept)}.")
+    if found.kept:
+        raise typer.Exit(1)
 
 
 def _chosen(experiment_id: str | None, experiment_name: str | None) -> str | None:

@@ -1,8 +1,9 @@
-"""`runstream gc`: removes deleted runs for good, straight from the stores."""
+"""`runstream gc`: removes what is deleted for good, straight from the stores."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -35,19 +36,21 @@ def gc(
         str | None, typer.Option(metavar="URI", help="Where artifacts are, as the server was given it.")
     ] = None,
     older_than: Annotated[
-        str, typer.Option(metavar="TIME", help="Only runs deleted at least this long ago, e.g. 1d2h3m4s.")
+        str, typer.Option(metavar="TIME", help="Only what was deleted at least this long ago, e.g. 1d2h3m4s.")
     ] = "0s",
-    run_ids: Annotated[str | None, typer.Option(metavar="ID,…", help="Only these runs.")] = None,
+    run_ids: Annotated[
+        str | None, typer.Option(metavar="ID,…", help="Only these runs, nothing else.")
+    ] = None,
     experiment_ids: Annotated[
-        str | None, typer.Option(metavar="ID,…", help="Only runs of these experiments.")
+        str | None, typer.Option(metavar="ID,…", help="Only these experiments and what is in them.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove deleted runs for good: rows, points and artifacts. There is no way back.
+    """Remove deleted runs, logged models and experiments for good, with points and artifacts: no way back.
 
-    Runs go one by one; after an interruption the same command goes on where it was. Servers may keep running.
-    Runs whose artifacts a model version needs are kept. The command takes the same settings as the server.
+    They go one by one; after an interruption the same command goes on where it was. Servers may keep running.
+    What has artifacts that a model version needs is kept. The command takes the same settings as the server.
     """
     age = parse_duration(older_than)
     if age is None:
@@ -57,7 +60,7 @@ def gc(
             backend_store_uri=backend_store_uri, artifacts_destination=artifacts_destination
         )
         if not dry_run:
-            confirm("Remove deleted runs for good?", yes)
+            confirm("Remove what is deleted for good?", yes)
         _collect(settings, age, _split(run_ids), _split(experiment_ids), dry_run)
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
@@ -85,16 +88,18 @@ def _collect(settings: Settings, age: int, run_ids: list[str], experiments: list
     )
     db = Database(resolve_backend(settings.backend_store_uri).url, pool_size=1)
     artifacts = Artifacts(settings)
-    removed = kept = 0
+    removed: Counter[str] = Counter()
+    kept = 0
     try:
         for outcome in purge_all(db, artifacts, which, dry_run=dry_run):
             if outcome.reason:
                 kept += 1
-                note(f"kept {outcome.run_id}: {outcome.reason}")
+                note(f"kept {outcome.kind} {outcome.id}: {outcome.reason}")
             else:
-                removed += 1
-                note(f"{'would remove' if dry_run else 'removed'} {outcome.run_id}")
+                removed[outcome.kind] += 1
+                note(f"{'would remove' if dry_run else 'removed'} {outcome.kind} {outcome.id}")
     finally:
         artifacts.close()
         db.close()
-    done(f"{'Would remove' if dry_run else 'Removed'} {removed} runs, kept {kept}.")
+    counts = ", ".join(f"{removed[kind]} {kind}s" for kind in ("run", "logged model", "experiment"))
+    done(f"{'Would remove' if dry_run else 'Removed'} {counts}; kept {kept}.")

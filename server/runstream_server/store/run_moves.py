@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from runstream_server.store.bulk import among, insert
-from runstream_server.store.run_creation import lock_experiment
+from runstream_server.store.run_creation import MOVED_FROM_TAG, lock_experiment
+from runstream_server.store.run_data import TagRow, write_tags
 from runstream_server.store.run_locks import RunKey, lock_runs, require_active, run_not_found
 from runstream_server.store.tables import datasets, input_tags, inputs, latest_metrics, params, runs, tags
 
@@ -30,6 +31,16 @@ def move_runs(connection: sa.Connection, run_ids: Sequence[str], experiment: int
         connection.execute(statement.values(experiment=experiment))
     for key in moving:
         move_inputs(connection, key, experiment)
+        _note_move(connection, key, experiment)
+
+
+def _note_move(connection: sa.Connection, key: RunKey, experiment: int) -> None:
+    """Note where a run was: its writers may go on to declare it there."""
+    of_tag = sa.and_(tags.c.run == key.run, tags.c.key == MOVED_FROM_TAG)
+    known = (connection.scalar(sa.select(tags.c.value).where(of_tag)) or "").split(",")
+    places = [place for place in known if place and place != str(key.experiment)]
+    note = ",".join([*places, str(key.experiment)])
+    write_tags(connection, [TagRow(key.run, experiment, MOVED_FROM_TAG, note)])
 
 
 def move_inputs(connection: sa.Connection, key: RunKey, experiment: int) -> None:

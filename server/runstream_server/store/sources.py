@@ -20,7 +20,7 @@ from runstream_server.artifacts.locations import LocationSettings, check_client_
 from runstream_server.artifacts.path import ArtifactPath
 from runstream_server.errors import InvalidArgument, NotFound
 from runstream_server.store.registry_reader import find_version, version_by_alias, version_by_stage
-from runstream_server.store.run_locks import resolve, run_not_found
+from runstream_server.store.run_locks import lock_runs, run_not_found
 from runstream_server.store.tables import logged_models
 from runstream_server.validation import check_run_id, parse_version, shorten
 
@@ -67,9 +67,9 @@ def resolve_source(
 
 def _from_logged_model(connection: sa.Connection, source: str, run_id: str, model_id: str) -> Resolved:
     row = connection.execute(
-        sa.select(logged_models.c.artifact_uri, logged_models.c.source_run_id).where(
-            logged_models.c.model_id == model_id, logged_models.c.deleted_time.is_(None)
-        )
+        sa.select(logged_models.c.artifact_uri, logged_models.c.source_run_id)
+        .where(logged_models.c.model_id == model_id, logged_models.c.deleted_time.is_(None))
+        .with_for_update(read=True, key_share=True)
     ).one_or_none()
     if row is None:
         raise NotFound(f"Logged model with ID {shorten(model_id)} not found", field="source")
@@ -152,8 +152,9 @@ def _from_run(connection: sa.Connection, source: str, run_id: str) -> Resolved:
 
 
 def _root(connection: sa.Connection, run_id: str) -> str:
-    found = resolve(connection, [run_id]).get(run_id)
-    if found is None:
+    # Held, so that the run is not removed for good before its new version is known.
+    found = lock_runs(connection, [run_id]).get(run_id)
+    if found is None or found.purging:
         raise run_not_found(run_id)
     return found.artifact_uri
 
