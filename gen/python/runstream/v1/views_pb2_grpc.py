@@ -82,7 +82,8 @@ class ViewServiceServicer(object):
     def DescribeRuns(self, request, context):
         """Lists the keys that the runs that match have, with figures of their values.
 
-        Beyond 20,000 runs the newest 20,000 are looked at and `exact` is false. Codes: INVALID_ARGUMENT.
+        Beyond 4,000 runs that many are looked at, the newest of a filter, without one also some of all ages, and
+        `exact` is false. Codes: INVALID_ARGUMENT.
         Limits: max_results 1 to 1,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

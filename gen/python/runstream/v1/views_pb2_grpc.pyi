@@ -48,7 +48,8 @@ class ViewServiceStub:
     DescribeRuns: _grpc.UnaryUnaryMultiCallable[_views_pb2.DescribeRunsRequest, _views_pb2.DescribeRunsResponse]
     """Lists the keys that the runs that match have, with figures of their values.
 
-    Beyond 20,000 runs the newest 20,000 are looked at and `exact` is false. Codes: INVALID_ARGUMENT.
+    Beyond 4,000 runs that many are looked at, the newest of a filter, without one also some of all ages, and
+    `exact` is false. Codes: INVALID_ARGUMENT.
     Limits: max_results 1 to 1,000.
     """
     AggregateRuns: _grpc.UnaryUnaryMultiCallable[_views_pb2.AggregateRunsRequest, _views_pb2.AggregateRunsResponse]
@@ -82,7 +83,8 @@ class ViewServiceAsyncStub(ViewServiceStub):
     DescribeRuns: _aio.UnaryUnaryMultiCallable[_views_pb2.DescribeRunsRequest, _views_pb2.DescribeRunsResponse]  # type: ignore[assignment]
     """Lists the keys that the runs that match have, with figures of their values.
 
-    Beyond 20,000 runs the newest 20,000 are looked at and `exact` is false. Codes: INVALID_ARGUMENT.
+    Beyond 4,000 runs that many are looked at, the newest of a filter, without one also some of all ages, and
+    `exact` is false. Codes: INVALID_ARGUMENT.
     Limits: max_results 1 to 1,000.
     """
     AggregateRuns: _aio.UnaryUnaryMultiCallable[_views_pb2.AggregateRunsRequest, _views_pb2.AggregateRunsResponse]  # type: ignore[assignment]
@@ -125,7 +127,8 @@ class ViewServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_views_pb2.DescribeRunsResponse, _abc.Awaitable[_views_pb2.DescribeRunsResponse]]:
         """Lists the keys that the runs that match have, with figures of their values.
 
-        Beyond 20,000 runs the newest 20,000 are looked at and `exact` is false. Codes: INVALID_ARGUMENT.
+        Beyond 4,000 runs that many are looked at, the newest of a filter, without one also some of all ages, and
+        `exact` is false. Codes: INVALID_ARGUMENT.
         Limits: max_results 1 to 1,000.
         """
 
