@@ -39,6 +39,8 @@ test-faults: venv tools ## kill servers, senders and training processes; slow ro
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest -m faults
 
 test-fuzz: venv tools ## the generated inputs, many more of them
+	$(BIN)/python scripts/tools.py schemathesis
+	$(BIN)/python -m pytest tests/security/test_generated_requests.py --timeout=3600
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout=3600
 
 test-lowest: ## the unit tests on the oldest versions that pyproject.toml allows

@@ -122,6 +122,7 @@ TOOLS = {
     "minio": Tool("v0.0.0-20260212201848-7aac2a2c5b7c", "minio", _go("github.com/minio/minio")),
     "grpcurl": Tool("v1.9.4", "grpcurl", _go("github.com/fullstorydev/grpcurl/cmd/grpcurl")),
     "mlflow": Tool("3.17.2+postgres", "bin/mlflow", _python("mlflow", "psycopg2-binary==2.9.13")),
+    "schemathesis": Tool("4.32.5", "bin/schemathesis", _python("schemathesis")),
 }
 HINTS = {
     "postgres": "install it with `apt-get install postgresql`",
