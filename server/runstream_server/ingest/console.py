@@ -120,10 +120,9 @@ def _known(connection: sa.Connection, after: Mapping[int, int]) -> sa.Subquery:
             for at, name in enumerate(("source", "sequence"))
         ]
         return sa.select(*columns).subquery()
-    listed = sa.func.unnest(
-        sa.cast(list(after), postgresql.ARRAY(sa.Integer)),
-        sa.cast(list(after.values()), postgresql.ARRAY(sa.BigInteger)),
-    ).table_valued(sa.column("source", sa.Integer), sa.column("sequence", sa.BigInteger))
+    columns = [sa.column("source", sa.Integer), sa.column("sequence", sa.BigInteger)]
+    lists = (sa.cast(list(part), postgresql.ARRAY(sa.BigInteger)) for part in (after.keys(), after.values()))
+    listed = sa.func.unnest(*lists).table_valued(*columns).render_derived()
     return sa.select(listed.c.source, listed.c.sequence).subquery()
 
 

@@ -109,12 +109,13 @@ def claim(connection: sa.Connection, scope: Scope, part: int) -> tuple[bool, Any
     Raises: InvalidArgument when it was used for another request.
     """
     row = {"user": scope.user, "key": scope.key, "part": part}
-    taken = connection.execute(
+    taken = connection.scalar(
         insert(connection, idempotency_keys)
         .values(**row, request=scope.request, last_used_time=now(connection))
         .on_conflict_do_nothing()
+        .returning(idempotency_keys.c.part)
     )
-    if taken.rowcount == 1:
+    if taken is not None:
         return False, None
     used = (
         sa.update(idempotency_keys)
