@@ -14,7 +14,8 @@ from runstream_server.store import inputs, outputs
 from runstream_server.store.bulk import among
 from runstream_server.store.liveness import stale_runs
 from runstream_server.store.run_locks import run_not_found
-from runstream_server.store.tables import latest_metrics, params, runs, tags
+from runstream_server.store.tables import input_models, latest_metrics, output_models, params, runs, tags
+from runstream_server.store.tables import inputs as inputs_table
 from runstream_server.validation import shorten
 
 INFO_COLUMNS: tuple[sa.Column[Any], ...] = (
@@ -92,11 +93,22 @@ def load_runs(
             add_tag[run](key=key, value=value)
     if "metrics" in parts:
         _load_metrics(connection, loaded)
-    if "inputs" in parts:
+    has_inputs, has_outputs = _linked(connection, ids) if parts & {"inputs", "outputs"} else (False, False)
+    if "inputs" in parts and has_inputs:
         inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
-    if "outputs" in parts:
+    if "outputs" in parts and has_outputs:
         outputs.load_outputs(connection, loaded)
     return list(loaded.values())
+
+
+def _linked(connection: sa.Connection, ids: Sequence[int]) -> tuple[bool, bool]:
+    """Return whether any of these runs has inputs and outputs: one query, where most pages have none."""
+    data, read, made = (
+        sa.exists(sa.select(sa.literal(1)).where(among(connection, column.run, ids)).correlate(None))
+        for column in (inputs_table.c, input_models.c, output_models.c)
+    )
+    row = connection.execute(sa.select(sa.or_(data, read), made)).one()
+    return bool(row[0]), bool(row[1])
 
 
 def _load_metrics(connection: sa.Connection, loaded: dict[int, runs_pb2.Run]) -> None:
