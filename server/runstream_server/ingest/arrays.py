@@ -7,7 +7,7 @@ A list goes to PostgreSQL as text, with Python's work for every element and Post
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import psycopg
@@ -80,10 +80,12 @@ def _array(kind: str, count: int, cells: bytes) -> BinaryArray:
     return make(_HEAD.pack(1, 0, oid, count, 1) + cells)
 
 
-def column(kind: str) -> Callable[[Sequence[object]], BinaryArray]:
-    """Return what makes an array of a PostgreSQL type from a sequence without None."""
+def parameter(kind: str, values: Sequence[object]) -> BinaryArray | list[object]:
+    """Return what to bind for an array of a PostgreSQL type; with None among the values it goes as text."""
+    if None in values:
+        return list(values)
     if kind == "text":
-        return texts  # type: ignore[return-value]
+        return texts(values)  # type: ignore[arg-type]
     if kind == "bytea":
-        return blobs  # type: ignore[return-value]
-    return lambda values: numbers(kind, values)  # type: ignore[arg-type]
+        return blobs(values)  # type: ignore[arg-type]
+    return numbers(kind, values)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def compact(connection: sa.Connection, storage: Storage, run: int, max_points: i
         .where(runs.c.id == run)
         .with_for_update(read=True, key_share=True, skip_locked=True)
     )
-    if held is None:
+    if held is None or not _alone(connection, run):
         return Compacted()
     chosen, is_all = _choose_segments(connection, run, max_points)
     taken = total = repeated = 0
@@ -67,6 +67,18 @@ def compact(connection: sa.Connection, storage: Storage, run: int, max_points: i
     if keys and (repeated or is_all):
         recount(connection, run, keys)
     return Compacted(taken, total, repeated)
+
+
+def _alone(connection: sa.Connection, run: int) -> bool:
+    """Whether no other compaction of this run is under way; if so, none begins before this transaction ends.
+
+    Leases keep compactors apart, but one may run out. Two that merge one chunk would both write its points.
+    The run's row cannot say it: writers change it, and would wait for us.
+    """
+    if connection.dialect.name == "sqlite":
+        return True  # it has one writer at a time
+    key = sa.func.hashtextextended(f"runstream compaction of run {run}", 0)
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))))
 
 
 def _choose_segments(

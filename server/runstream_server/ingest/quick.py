@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from runstream_server.ingest import latest, segments
+from runstream_server.ingest.arrays import blobs, numbers, parameter, texts
 from runstream_server.ingest.collect import unary_points
 from runstream_server.ingest.storage import Storage
 from runstream_server.ingest.summaries import summarise
@@ -81,16 +83,17 @@ def commit(connection: sa.Connection, works: Sequence[UnaryWork], storage: Stora
         for row in latest.rows_of(0, 0, summarise(points))
     ]
     rows.sort(key=lambda row: (row[0], row[2]))
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True))
+    run_ids = texts(list(grouped))
     parameters = [
-        list(grouped),
-        list(grouped),
-        ids,
-        [len(points) for points in grouped.values()],
-        [segments.encode(points) for points in grouped.values()],
-        columns[0],
-        columns[2],
-        *columns[4:],
+        run_ids,
+        run_ids,
+        numbers("int8", ids),
+        numbers("int4", [len(points) for points in grouped.values()]),
+        blobs([segments.encode(points) for points in grouped.values()]),
+        texts(columns[0]),
+        texts(columns[2]),
+        *(parameter(latest.TYPES[name], column) for name, column in zip(_LATEST, columns[4:], strict=True)),
     ]
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy import exc
 
-from runstream_server.ingest.arrays import column as arrays_of
+from runstream_server.ingest.arrays import parameter
 from runstream_server.ingest.chunks import Chunk
 from runstream_server.store.tables import ID_BLOCK, chunks, segments
 
@@ -160,7 +160,7 @@ def _insert(
         # One round trip instead of three.
         types = ", ".join(f"%s::{_TYPES[column]}[]" for column in columns)
         arrays = tuple(
-            list(values) if None in values else arrays_of(_TYPES[column])(values)
+            parameter(_TYPES[column], values)
             for column, values in zip(columns, zip(*rows, strict=True), strict=True)
         )
         connection.exec_driver_sql(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({types})", arrays)

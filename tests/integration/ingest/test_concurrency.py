@@ -18,7 +18,7 @@ from tests.in_process import running_server
 from tests.ingest_counts import stored_points
 from tests.streams import Session, numbered, stream_to
 
-KEYS = [f"k{number}" for number in range(12)]
+KEYS = [f"{'kK'[number % 2]}{number}" for number in range(12)]
 
 
 def create_run(server):
@@ -274,3 +274,25 @@ def test_two_compactors_share_the_work_and_lose_nothing(server, other, workers):
     assert points <= 8 * 20 * len(KEYS)
     for session in sessions:
         assert stored_points(server.server.context.db, session.run_id) == {1: 20 * len(KEYS)}
+
+
+def test_two_compactors_of_one_run_write_its_points_once(server, other):
+    """Leases keep them apart; when one ran out they must not merge one chunk twice."""
+    session = Session(secrets.token_hex(16))
+    stop = threading.Event()
+
+    def compact(db):
+        compactor = Compactor(db)
+        while not stop.is_set():
+            compactor.run_once(force=True)
+
+    with ThreadPoolExecutor(4) as pool, stream_to(server.grpc) as stream:
+        jobs = [pool.submit(compact, one.server.context.db) for one in (server, other, server, other)]
+        stream.send(session.open())
+        for begin in range(0, 3000, 50):
+            stream.send(session.batch(numbered("loss", begin, 50)))
+            stream.until_ack(session)
+        stop.set()
+        for job in jobs:
+            job.result(60)
+    assert stored_points(server.server.context.db, session.run_id) == {1: 3000}
