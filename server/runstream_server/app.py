@@ -32,7 +32,7 @@ from runstream_server.gateway.app import HttpDoor
 from runstream_server.gateway.entry import Entry
 from runstream_server.gateway.files import FileDoor
 from runstream_server.gateway.guard import Guard
-from runstream_server.gateway.http import HttpServer, address, listen
+from runstream_server.gateway.http import HttpServer, Limits, address, listen
 from runstream_server.gateway.rest import RestDoor
 from runstream_server.grpc_door import GrpcDoor
 from runstream_server.ingest.compactor import Compactor
@@ -173,6 +173,7 @@ class Server:
             Guard(entry, self.settings),
             listener,
             self.settings.drain_timeout,
+            Limits(self.settings.head_timeout, self.settings.max_head_bytes, self.settings.max_connections),
             HttpTls(files) if files else None,
         )
         self.context.grpc_port = await self._grpc.start_port(shared=self._shared)

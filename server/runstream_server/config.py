@@ -100,6 +100,20 @@ class Settings:
     )
     max_message_bytes: int = _setting(32 * MIB, "Largest gRPC message.", unit="bytes")
     max_body_bytes: int = _setting(32 * MIB, "Largest HTTP body, artifacts excepted.", unit="bytes")
+    body_memory_bytes: int = _setting(
+        256 * MIB,
+        "Bodies of HTTP requests that a worker holds at once; above it callers are asked to try again.",
+        unit="bytes",
+    )
+    body_timeout: float = _setting(
+        60.0,
+        "How long an HTTP caller may keep the server waiting for a body; 16 KiB give another second.",
+        unit="seconds",
+    )
+    max_head_bytes: int = _setting(128 << 10, "Longest head of an HTTP request.", unit="bytes")
+    head_timeout: float = _setting(30.0, "How long the head of an HTTP request may take.", unit="seconds")
+    max_connections: int = _setting(10_000, "HTTP connections of a worker; more are closed as they come.")
+    max_streams: int = _setting(1_000, "Calls at once of one gRPC connection; more wait in the client.")
     max_batch_points: int = _setting(1_000_000, "Most points of one streamed batch.", unit="points")
     queue_bytes: int = _setting(
         64 * MIB, "Points a worker holds before it asks clients to slow down.", unit="bytes"
@@ -152,16 +166,25 @@ class Settings:
                 raise SettingError(f"{name} {getattr(self, name)} is not a port; take 0 to 65535")
         if self.port == self.grpc_port and self.port:
             raise SettingError(f"port and grpc_port are both {self.port}; HTTP and gRPC need one each")
-        for name in ("workers", "pool_size", "threads", "auth_failures"):
+        for name in (
+            *("workers", "pool_size", "threads", "auth_failures"),
+            *("max_connections", "max_streams"),
+        ):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1")
-        for name in ("max_message_bytes", "max_body_bytes", "queue_bytes"):
+        for name in (
+            *("max_message_bytes", "max_body_bytes", "queue_bytes"),
+            *("body_memory_bytes", "max_head_bytes"),
+        ):
             if not 1 << 10 <= getattr(self, name) < 1 << 31:
                 raise SettingError(f"{name} must be from 1 KiB to 2 GiB")
         if self.max_batch_points < MOST_SENT:
             raise SettingError(
                 f"max_batch_points must be at least {MOST_SENT}: clients send that many at once"
             )
+        for name in ("body_timeout", "head_timeout"):
+            if not 0 < getattr(self, name) <= 86_400:
+                raise SettingError(f"{name} must be above 0, at most 86400 seconds")
         for name in ("call_timeout", "database_timeout", "statement_timeout", "drain_timeout", "lost_after"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise SettingError(f"{name} must be from 0 to 86400 seconds")

@@ -24,6 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from runstream_server import __version__
 from runstream_server.config import Settings
 from runstream_server.errors import ServerError
+from runstream_server.gateway.bodies import Bodies, Gone, TooLarge
 from runstream_server.gateway.files import FileDoor
 from runstream_server.gateway.openapi import document
 from runstream_server.gateway.page import HEADERS, page
@@ -45,8 +46,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PROTO = "application/proto"
-BODY_SECONDS = 60.0
-"""Longest wait for the next piece of a body: a caller that stops sending does not hold a connection."""
 
 
 class Backdoor(Protocol):
@@ -77,7 +76,7 @@ class HttpDoor:
     ) -> None:
         """rest: the REST door, which answers what is not answered here; files: bytes of artifacts."""
         self._prefix = settings.static_prefix
-        self._limit = settings.max_body_bytes
+        self._bodies = Bodies(settings)
         self._server = server
         self._rest = rest
         self._files = files
@@ -91,7 +90,7 @@ class HttpDoor:
             return
         try:
             answer = await self._answer(scope, receive)
-        except _Gone:
+        except Gone:
             return
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
@@ -124,11 +123,19 @@ class HttpDoor:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            body = await self._body(headers, receive)
+            declared = int(headers.get("content-length") or 0)
+            async with self._bodies.read(declared, receive) as body:
+                return await self._answer_body(scope, receive, headers, body)
         except TimeoutError:
-            return refused(408, "BAD_REQUEST", f"the body did not go on for {BODY_SECONDS:.0f} seconds")
-        if body is None:
-            return too_large(self._limit)
+            return refused(408, "BAD_REQUEST", "the body came too slowly, see body_timeout")
+        except TooLarge:
+            return too_large(self._bodies.largest)
+        except ServerError as error:
+            return error_answer(error)
+
+    async def _answer_body(
+        self, scope: Scope, receive: Receive, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
         path = scope["path"].removeprefix(self._prefix)
         if own := self._own(path):
             return own if scope["method"] in ("GET", "HEAD") else not_allowed(scope["method"], path, ("GET",))
@@ -178,23 +185,6 @@ class HttpDoor:
             return error_answer(error)
         return Answer(200, response.SerializeToString(), {"Content-Type": PROTO})
 
-    async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes | None:
-        """Return the whole body, None when it is above the limit. Raises: _Gone; TimeoutError."""
-        if int(headers.get("content-length") or 0) > self._limit:
-            return None
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            event = await asyncio.wait_for(receive(), BODY_SECONDS)
-            if event["type"] == "http.disconnect":
-                raise _Gone
-            chunks.append(event.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._limit:
-                return None
-            if not event.get("more_body", False):
-                return b"".join(chunks)
-
 
 def refused(status: int, code: str, message: str) -> Answer:
     """Return an answer that is an error of the HTTP door itself."""
@@ -204,10 +194,6 @@ def refused(status: int, code: str, message: str) -> Answer:
 def _head(status: int, headers: Mapping[str, str]) -> MutableMapping[str, Any]:
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return {"type": "http.response.start", "status": status, "headers": pairs}
-
-
-class _Gone(Exception):
-    """Raised when the caller went away before its request was whole."""
 
 
 def _plain(path: str) -> bytes | None:

@@ -33,6 +33,7 @@ from runstream_server.artifacts.store import Place
 from runstream_server.artifacts.transfer import Expected, download, upload
 from runstream_server.context import Context
 from runstream_server.errors import Internal, InvalidArgument, ServerError, Unavailable
+from runstream_server.gateway.bodies import Gone, Pace
 from runstream_server.gateway.media import attachment, media_type
 from runstream_server.gateway.rest import Answer, error_answer, refused
 
@@ -72,6 +73,8 @@ class Exchange:
     """Request headers, lower-case names."""
     query: Mapping[str, str]
     """Query parameters, the first of each name."""
+    body_seconds: float
+    """As `Pace` takes them."""
 
 
 Handle = Callable[[Exchange], Awaitable[None]]
@@ -138,13 +141,15 @@ class FileDoor:
         if route is None:
             return False
         started = Started(send)
-        exchange = _exchange(scope, receive, started)
+        exchange = _exchange(scope, receive, started, self._context.settings.body_timeout)
         try:
             await self._handle(route, exchange)
         except RangeRefused as error:
             answer = refused(416, "INVALID_PARAMETER_VALUE", "the range begins past the end of the file")
             answer.headers["Content-Range"] = f"bytes */{error.size}"
             await started.fail(answer)
+        except TimeoutError:
+            await started.fail(refused(408, "BAD_REQUEST", "the body came too slowly, see body_timeout"))
         except ServerError as error:
             await started.fail(error_answer(error))
         except Exception:
@@ -223,7 +228,7 @@ class FileDoor:
     async def _put_location(self, exchange: Exchange, location: str) -> None:
         path = ArtifactPath.parse(location)
         place = await self._context.call(self._owners.place_of, path, write=True)
-        await upload(self._artifacts, place, _frames(exchange.receive), Expected(size=_length(exchange)))
+        await upload(self._artifacts, place, _frames(exchange), Expected(size=_length(exchange)))
         await send_answer(exchange.send, Answer(200, b"", {}))
 
     async def _put_run_file(self, exchange: Exchange) -> None:
@@ -231,7 +236,7 @@ class FileDoor:
         path = ArtifactPath.parse(v.require(exchange.query.get("path", ""), "path"))
         place = await self._context.call(self._owners.writable, run_id, path)
         expected = Expected(_length(exchange), exchange.query.get("sha256"))
-        await upload(self._artifacts, place, _frames(exchange.receive), expected)
+        await upload(self._artifacts, place, _frames(exchange), expected)
         await send_answer(exchange.send, Answer(200, b"", {}))
 
     async def _post_small(self, exchange: Exchange) -> None:
@@ -243,7 +248,7 @@ class FileDoor:
         if not size:
             raise InvalidArgument("Request must specify data.")
         place = await self._context.call(self._owners.writable, run_id, path)
-        await upload(self._artifacts, place, _frames(exchange.receive), Expected(size=size))
+        await upload(self._artifacts, place, _frames(exchange), Expected(size=size))
         await send_answer(exchange.send, Answer(200, b""))
 
     async def _send_file(self, exchange: Exchange, place: Place) -> None:
@@ -321,12 +326,12 @@ def parse_range(header: str, size: int) -> tuple[int, int | None]:
     return start, end - start + 1
 
 
-def _exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
+def _exchange(scope: Scope, receive: Receive, send: Send, body_seconds: float) -> Exchange:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     query: dict[str, str] = {}
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
         query.setdefault(name, value)
-    return Exchange(scope, receive, send, headers, query)
+    return Exchange(scope, receive, send, headers, query, body_seconds)
 
 
 def _length(exchange: Exchange) -> int | None:
@@ -334,18 +339,22 @@ def _length(exchange: Exchange) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-async def _frames(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the body in pieces of about FRAME_BYTES. Raises: Unavailable when the client goes away."""
+async def _frames(exchange: Exchange) -> AsyncIterator[bytes]:
+    """Yield the body in pieces of about FRAME_BYTES.
+
+    Raises: Unavailable when the client goes away; TimeoutError when it sends too slowly.
+    """
+    pace = Pace(exchange.receive, exchange.body_seconds)
     pieces: list[bytes] = []
     size = 0
     more = True
     while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise Unavailable("the client went away before its file was whole")
-        pieces.append(event.get("body", b""))
-        size += len(pieces[-1])
-        more = event.get("more_body", False)
+        try:
+            data, more = await pace.next()
+        except Gone:
+            raise Unavailable("the client went away before its file was whole") from None
+        pieces.append(data)
+        size += len(data)
         if size >= FRAME_BYTES or (size and not more):
             yield b"".join(pieces)
             pieces, size = [], 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -18,22 +19,36 @@ from runstream_server.tls import HttpTls
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time-out of common load balancers, so that they close first."""
-HEAD_SECONDS = 30.0
-"""Longest time for the head of a request to arrive."""
-MAX_HEAD_BYTES = 128 * 1024
-"""Longest head of a request."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection, and all of them, may take."""
+
+    head_seconds: float
+    """Longest time for the head of a request to arrive."""
+    head_bytes: int
+    """Longest head of a request."""
+    connections: int
+    """Most connections at once; more are closed as they come."""
 
 
 class HttpServer:
     """An ASGI application on a listening socket."""
 
     def __init__(
-        self, app: Any, listener: socket.socket, drain_seconds: float, tls: HttpTls | None = None
+        self,
+        app: Any,
+        listener: socket.socket,
+        drain_seconds: float,
+        limits: Limits,
+        tls: HttpTls | None = None,
     ) -> None:
         self._listener = listener
         self._tls = tls
         self._server = _Uvicorn(
-            uvicorn.Config(
+            _Config(
+                limits,
                 app,
                 http=_Protocol,
                 ws="none",
@@ -68,21 +83,35 @@ class HttpServer:
         self._listener.close()
 
 
+class _Config(uvicorn.Config):
+    def __init__(self, limits: Limits, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.limits = limits
+
+
 class _Protocol(HttpToolsProtocol):
     """Uvicorn's protocol, which by itself waits for ever for a head of any length."""
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
+    @property
+    def _limits(self) -> Limits:
+        assert isinstance(self.config, _Config)
+        return self.config.limits
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            transport.abort()
+            return
         self._begin_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._timer:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
+            if self._head_bytes > self._limits.head_bytes:
                 self._end_head()
                 self.transport.close()
 
@@ -111,7 +140,7 @@ class _Protocol(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._end_head()
         self._head_bytes = 0
-        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(self._limits.head_seconds, self.transport.close)
 
     def _end_head(self) -> None:
         if self._timer:

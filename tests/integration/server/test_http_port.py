@@ -11,8 +11,6 @@ import pytest
 
 from runstream.v1 import experiments_pb2, server_pb2
 from runstream_server import __version__
-from runstream_server.gateway import app as gateway
-from runstream_server.gateway import http as gateway_http
 from tests.in_process import running_server
 
 GET_EXPERIMENT = "/runstream.v1.ExperimentService/GetExperiment"
@@ -138,18 +136,25 @@ def test_an_endless_body_is_cut_off_at_the_limit(server) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_that_stops_coming_does_not_hold_the_connection(server, monkeypatch) -> None:
-    monkeypatch.setattr(gateway, "BODY_SECONDS", 0.05)
-    url = urlsplit(server.http)
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory):
+    """Return the server that waits for nobody."""
+    with running_server(
+        str(tmp_path_factory.mktemp("hasty")), head_timeout=0.05, body_timeout=0.05
+    ) as server:
+        yield server
+
+
+def test_a_body_that_stops_coming_does_not_hold_the_connection(hasty) -> None:
+    url = urlsplit(hasty.http)
     with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
         head = f"POST {GET_EXPERIMENT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
-def test_a_head_that_does_not_end_in_time_ends_the_connection(server, monkeypatch) -> None:
-    monkeypatch.setattr(gateway_http, "HEAD_SECONDS", 0.05)
-    url = urlsplit(server.http)
+def test_a_head_that_does_not_end_in_time_ends_the_connection(hasty) -> None:
+    url = urlsplit(hasty.http)
     for start in (b"", b"GET /health HTTP/1.1\r\nX: "):
         with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
             connection.sendall(start)
@@ -168,11 +173,15 @@ def test_a_head_without_end_ends_the_connection(server) -> None:
                 assert connection.recv(100) == b""
 
 
-def test_a_slow_body_and_a_kept_connection_are_not_heads(ask, monkeypatch) -> None:
-    monkeypatch.setattr(gateway_http, "HEAD_SECONDS", 0.05)
+def test_a_kept_connection_is_no_head(hasty) -> None:
+    url = urlsplit(hasty.http)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
     body = experiments_pb2.GetExperimentRequest(experiment_id="0").SerializeToString()
     for _ in range(3):
-        assert ask("POST", GET_EXPERIMENT, body, PROTO)[0] == 200
+        connection.request("POST", GET_EXPERIMENT, body, PROTO)
+        answer = connection.getresponse()
+        assert (answer.status, bool(answer.read())) == (200, True)
+    connection.close()
 
 
 def test_the_callers_time_is_kept(ask, server, monkeypatch) -> None:
