@@ -10,10 +10,11 @@ from runstream._calls import Caller
 from runstream._config import Config
 from runstream._errors import InvalidParameter
 from runstream._experiments import ExperimentMethods
+from runstream._export import ExportMethods
 from runstream._files import FileMethods
 from runstream._lifecycle import LifecycleMethods
-from runstream._metrics import MetricMethods
 from runstream._registry import ModelVersionMethods, RegisteredModelMethods
+from runstream._run_history import RunHistoryMethods
 from runstream._types import ModelVersion
 from runstream._uris import parse_artifact_uri
 from runstream.v1 import artifacts_pb2
@@ -29,8 +30,9 @@ REGISTRY = "ModelRegistryService/"
 class Client(
     ExperimentMethods,
     FileMethods,
-    MetricMethods,
+    ExportMethods,
     LifecycleMethods,
+    RunHistoryMethods,
     RegisteredModelMethods,
     ModelVersionMethods,
 ):

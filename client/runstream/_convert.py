@@ -173,4 +173,5 @@ def metric_series(parts: Sequence[metrics_pb2.MetricSeries]) -> types.MetricSeri
         max=column("max", np.float64),
         bucket_width=parts[0].bucket_width,
         total_points=parts[0].total_points,
+        x=column("x", np.float64) if parts[0].x else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from runstream import _convert as convert
 from runstream._calls import Caller, text_list
@@ -44,11 +44,13 @@ class MetricMethods(Caller):
         min_timestamp: int | None = None,
         max_timestamp: int | None = None,
         source: int | None = None,
+        x: str | None = None,
     ) -> list[MetricSeries]:
         """Return the series of many runs and keys as NumPy columns, in order of runs, then keys.
 
         Without `max_points` all points; with it at most that many buckets a series, whose min and max keep
-        every spike. Series that do not exist are left out. Bounds are inclusive, timestamps in ms.
+        every spike. Series that do not exist are left out. Bounds are inclusive, timestamps in ms. `x`, for
+        buckets: `wall` (ms), `relative` (ms since the run's start) or `metric:KEY`, default steps.
         Raises: NotFound for an unknown run; InvalidParameter.
         """
         request = pb.GetMetricSeriesRequest(
@@ -60,12 +62,28 @@ class MetricMethods(Caller):
             min_timestamp=min_timestamp,
             max_timestamp=max_timestamp,
             source=source,
+            x=x,
         )
         parts: dict[tuple[str, str], list[pb.MetricSeries]] = {}
+        for part in self._parts(request):
+            parts.setdefault((part.run_id, part.key), []).append(part)
+        return [convert.metric_series(pages) for pages in parts.values()]
+
+    def iter_metric_series(
+        self, run_ids: Sequence[str] | str, keys: Sequence[str] | str
+    ) -> Iterator[MetricSeries]:
+        """Yield all points of many series, at most a million at once: a longer series comes in several parts.
+
+        In order of runs, then keys, then (step, timestamp, value). Raises: as `get_metric_series`.
+        """
+        request = pb.GetMetricSeriesRequest(run_ids=text_list(run_ids), metric_keys=text_list(keys))
+        for part in self._parts(request):
+            yield convert.metric_series([part])
+
+    def _parts(self, request: pb.GetMetricSeriesRequest) -> Iterator[pb.MetricSeries]:
         while True:
             answer = self._call(f"{_SERVICE}/GetMetricSeries", request, pb.GetMetricSeriesResponse)
-            for part in answer.series:
-                parts.setdefault((part.run_id, part.key), []).append(part)
+            yield from answer.series
             if not answer.next_page_token:
-                return [convert.metric_series(pages) for pages in parts.values()]
+                return
             request.page_token = answer.next_page_token

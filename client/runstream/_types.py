@@ -332,3 +332,5 @@ class MetricSeries:
     """Steps in a bucket, a power of two; 0 for points."""
     total_points: int
     """Points of the series inside the asked range."""
+    x: npt.NDArray[np.float64] | None = None
+    """Place of each bucket on the axis asked for, None for steps."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runstream._commands.options import Json, MaxResults, TrackingUri, example, group, open_client
-from runstream._commands.output import number, print_json, print_table, time_text
-from runstream._commands.runs import RunId
+from runstream._commands.options import Filter, Json, MaxResults, TrackingUri, example, group, open_client
+from runstream._commands.output import done, fail, number, print_json, print_table, time_text
+from runstream._commands.runs import ExperimentIds, RunId
 
 if TYPE_CHECKING:
     from runstream._types import Metric, MetricSeries
@@ -99,6 +101,48 @@ def series(
         _print_csv(columns, rows)
     else:
         print_table(columns, [_shown(row) for row in rows])
+
+
+@app.command(
+    **example(
+        "runstream metrics export -x 0 --filter \"params.model = 'svc'\" --key val_loss -o loss.parquet"
+    )
+)
+def export(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Parquet file to write.", dir_okay=False)
+    ],
+    run_id: Annotated[
+        list[str] | None, typer.Option("--run-id", "-r", metavar="ID", help="Id of a run; may be repeated.")
+    ] = None,
+    experiment_id: ExperimentIds = None,
+    filter: Filter = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", "-k", metavar="KEY", help="Key of a metric; may be repeated (default: all)."),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write every point of the chosen runs to a Parquet file, for DuckDB, pandas or polars.
+
+    Runs are named by --run-id, or searched for in experiments, all active ones when none is named.
+    Needs `pip install 'runstream[export]'`.
+    """
+    if run_id and (experiment_id or filter):
+        raise typer.BadParameter("give --run-id, or --experiment-id and --filter, not both")
+    client = open_client(tracking_uri)
+    if not run_id and not experiment_id:
+        from runstream._commands.pages import everything
+
+        found = everything(lambda size, token: client.search_experiments(max_results=size, page_token=token))
+        experiment_id = [item.experiment_id for item in found]
+    try:
+        count = client.export_metrics(
+            output, run_ids=run_id, experiment_ids=experiment_id, filter_string=filter or "", keys=key
+        )
+    except OSError as error:
+        fail(f"cannot write {output}: {os.strerror(error.errno) if error.errno else error}")
+    done(f"Wrote {count:,} points to {output}")
 
 
 def _one_form(as_json: bool, as_csv: bool) -> None:
