@@ -43,6 +43,8 @@ NOT_IDEMPOTENT = frozenset(
         "ModelRegistryService/CreateRegisteredModel",
         "ModelRegistryService/RenameRegisteredModel",
         "ModelRegistryService/CreateModelVersion",
+        "RunService/RewindRun",
+        "RunService/UnrewindRun",
     )
 )
 """Methods that are not sent again when the first try may have taken effect."""

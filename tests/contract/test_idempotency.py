@@ -110,9 +110,8 @@ def test_what_failed_is_not_remembered(server, db):
     post(server, CREATE, {"experiment_id": "0", "run_id": run_id})
     assert post(server, METRIC, point(run_id), key) == (200, {})
     assert stored(db, run_id) == 1
-    body = {"run_id": run_id, "params": [{"key": "lr", "value": "1"}]}
-    assert post(server, BATCH, body) == (200, {})
-    body["params"][0]["value"] = "2"
+    first, body = ({"run_id": run_id, "params": [{"key": "lr", "value": value}]} for value in "12")
+    assert post(server, BATCH, first) == (200, {})
     bad = new_key()
     for _ in range(2):
         assert post(server, BATCH, body, bad)[0] == 400
@@ -156,7 +155,7 @@ def test_duplicates_at_two_servers_have_one_effect(server, db, run_id):
 
 
 def test_keys_are_metadata_over_grpc(server, db, run_id):
-    metadata = [("idempotency-key", new_key())]
+    metadata = (("idempotency-key", new_key()),)
     with grpc.insecure_channel(server.grpc) as channel:
         stub = metrics_pb2_grpc.MetricServiceStub(channel)
         request = metrics_pb2.LogMetricRequest(run_id=run_id, key="loss", value=1, timestamp=1)
@@ -165,7 +164,7 @@ def test_keys_are_metadata_over_grpc(server, db, run_id):
         assert stored(db, run_id) == 1
         models = registry_pb2_grpc.ModelRegistryServiceStub(channel)
         create = registry_pb2.CreateRegisteredModelRequest(name=unique("model"))
-        metadata = [("idempotency-key", new_key())]
+        metadata = (("idempotency-key", new_key()),)
         first, again = (models.CreateRegisteredModel(create, metadata=metadata) for _ in range(2))
         assert first == again
         with pytest.raises(grpc.RpcError) as refused:

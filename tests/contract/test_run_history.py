@@ -264,3 +264,16 @@ def test_console_output_is_refused_alone(call, writer):
     assert [(unit.field, unit.sequence) for unit in answer.refused] == [("console", 0)]
     assert steps(call, writer.session.run_id) == [0, 1]
     assert console(call, writer.session.run_id)[0] == []
+
+
+def test_curves_of_a_rewound_run_know_what_is_hidden(call, writer, settle):
+    """A chunk of one key has an overview of all of its points, hidden ones too."""
+    run_id = writer.session.run_id
+    writer.send(numbered("loss", 0, 10_000))
+    settle()
+    call(runs_pb2.RewindRunRequest(run_id=run_id, step=5000))
+    request = metrics_pb2.GetMetricSeriesRequest(run_ids=[run_id], metric_keys=["loss"], max_points=50)
+    series = call(request).series[0]
+    assert (sum(series.count), max(series.max), series.total_points) == (5001, 5000.0, 5001)
+    call(runs_pb2.UnrewindRunRequest(run_id=run_id))
+    assert sum(call(request).series[0].count) == 10_000

@@ -28,6 +28,11 @@ def visible(text: object) -> str:
     return _HIDDEN.sub(_escape, str(text))
 
 
+def visible_lines(text: str) -> str:
+    r"""Return a text in its lines, with other characters that cannot be seen as `\x1b`."""
+    return re.sub(rf"(?![\n\t\r])[{_INVISIBLE}]", _escape, text)
+
+
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
     code = ord(character)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from runstream._commands import experiments
+from runstream._commands import experiments, run_history
 from runstream._commands.options import (
     Filter,
     Json,
@@ -280,3 +280,6 @@ def _chosen(experiment_id: str | None, experiment_name: str | None) -> str | Non
         experiment_id = environment("EXPERIMENT_ID")
     one_of(experiment_id=experiment_id, experiment_name=experiment_name)
     return experiment_id
+
+
+app.registered_commands.extend(run_history.app.registered_commands)

@@ -304,13 +304,14 @@ class Commit:
             return unary
         fresh = [pair for pair in unary if not pair[0].scope]
         keyed = [(work.scope, work, key) for work, key in unary if work.scope]
+        place = {id(work): at for at, work in enumerate(self.works)}
         # In one order everywhere, as all locks.
         for scope, work, key in sorted(keyed, key=lambda item: (item[0].user, item[0].key)):
             try:
                 if not claim(self.connection, scope, 0)[0]:
                     fresh.append((work, key))
             except ServerError as error:
-                self.outcomes[self.works.index(work)] = error
+                self.outcomes[place[id(work)]] = error
         return fresh
 
     def _take_back(self, works: Sequence[SessionWork]) -> None:

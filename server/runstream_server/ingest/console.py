@@ -92,7 +92,7 @@ def read(
 
 def _heads(
     connection: sa.Connection, run: int, after: Mapping[int, int], source: int | None
-) -> sa.Select[tuple[int, int, int]]:
+) -> sa.Select[Any]:
     table = console.c
     time = sa.func.max(table.timestamp).over(partition_by=table.source, order_by=table.sequence)
     query = sa.select(table.source, table.sequence, table.size, time.label("time")).where(table.run == run)

@@ -51,6 +51,8 @@ class Memory:
         for kept, added, limit in ((self.sources, sources, _MAX_SOURCES), (self.failed, failed, _MAX_FAILED)):
             if len(kept) + len(added) > limit:
                 kept.clear()
+        if len(self.fences) > _MAX_SOURCES:
+            self.fences.clear()
         self.sources.update(sources)
         for pair in arrived:
             self._since.pop(pair, None)
