@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 
 from runstream import _fluent as fluent
-from runstream._fluent_record import end_record
+from runstream._fluent_record import end_all_records, end_record
 from runstream._runs import now_ms
 from runstream._session import open_sessions
 from runstream._types import RunStatus
@@ -56,6 +56,7 @@ def _end_all(status: int, timeout: float | None = None) -> None:
         if entry.owner == os.getpid():
             entry.session.set_status(entry.run.info.run_id, status, now_ms())
     fluent.process.active.clear()
+    end_all_records()
     for session in open_sessions():
         session.close(timeout)
 

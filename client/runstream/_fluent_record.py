@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from runstream import _fluent as fluent
     from runstream._config import Config
     from runstream._monitor import MonitorThread
-    from runstream._snapshot import Snapshot
 
 _DEFAULT_SECONDS = 10.0
-_background: dict[str, list[MonitorThread | Snapshot]] = {}
-"""What works for a run of this process, by run id."""
+_monitors: dict[str, MonitorThread] = {}
+"""Those of this process, by run id."""
 
 
 def monitor_seconds(config: Config, asked: bool | None) -> float | None:
@@ -35,27 +34,33 @@ def record(config: Config, entry: fluent.Entry) -> None:
         from runstream._console import Console
 
         Console.start(entry.session, run_id)
-    workers: list[MonitorThread | Snapshot] = []
     known = entry.session.declared(run_id)
     if known is not None and known.monitor and (config.offline or config.sender == "thread"):
         from runstream._monitor import MonitorThread
 
-        workers.append(MonitorThread(entry.session, known))
+        _monitors[run_id] = MonitorThread(entry.session, known)
     if config.snapshot and entry.owner and known is not None and known.create:
         from runstream._snapshot import Snapshot
 
         name = source_name()
         folder = Path(name).parent if os.path.isfile(name) else Path()
-        workers.append(Snapshot(entry.session, run_id, str(folder.absolute())))
-    _background[run_id] = workers
+        Snapshot(entry.session, run_id, str(folder.absolute()))
 
 
 def end_record(entry: fluent.Entry) -> None:
-    """Stop recording for a run; what was collected goes to its journal before its end does."""
+    """Stop recording for a run; what it printed goes to its journal before its end does."""
     run_id = entry.run.info.run_id
-    for worker in _background.pop(run_id, ()):
-        worker.stop()
+    if monitor := _monitors.pop(run_id, None):
+        monitor.stop()
     if "runstream._console" in sys.modules:
         from runstream._console import Console
 
         Console.stop(run_id)
+
+
+def end_all_records() -> None:
+    """Wait a little for what is collected in the background: this process ends."""
+    if "runstream._snapshot" in sys.modules:
+        from runstream._snapshot import Snapshot
+
+        Snapshot.wait()

@@ -6,13 +6,16 @@ metadata of hundreds of packages would hold the training up; a thread waits for 
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from runstream._session import Session
@@ -22,37 +25,70 @@ FOLDER = "runstream"
 DIFF, PACKAGES = "git.diff", "packages.txt"
 DIFF_LIMIT = 10 << 20
 _SECONDS = 30.0
-_PATIENCE = 5.0  # seconds that the end of a short run waits for it
+_PATIENCE = 5.0  # seconds that the end of a short process waits for it
+_SHARED_SECONDS = 60.0
 
 
 class Snapshot:
-    """Collects in the background for one run."""
+    """Collects in the background for one run; runs that start within a minute share what was found."""
+
+    _waiting: ClassVar[list[Snapshot]] = []
+    _found: ClassVar[tuple[str, float, dict[str, bytes]]] = ("", -math.inf, {})
+    _one_at_a_time: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, session: Session, run_id: str, source: str) -> None:
         self._session, self._run_id, self._source = session, run_id, source
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._collect, name="runstream-snapshot", daemon=True)
+        Snapshot._waiting = [other for other in self._waiting if other._thread.is_alive()] + [self]
         self._thread.start()
 
-    def stop(self) -> None:
-        """Wait until the files are journaled, but not for long."""
-        if self._pid == os.getpid():
-            self._thread.join(_PATIENCE)
+    @classmethod
+    def wait(cls) -> None:
+        """Wait until all files of this process are journaled, but not for long."""
+        deadline = time.monotonic() + _PATIENCE
+        for snapshot in cls._waiting:
+            if snapshot._pid == os.getpid():
+                snapshot._thread.join(max(0.0, deadline - time.monotonic()))
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """Let go of the parent's work in a child."""
+        cls._waiting, cls._one_at_a_time = [], threading.Lock()
 
     def _collect(self) -> None:
-        paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
-        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+        folder = None
         try:
-            with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
-                command = [sys.executable, "-m", "runstream._snapshot", folder, self._source]
-                quiet = subprocess.DEVNULL
-                subprocess.run(
-                    command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, timeout=_SECONDS
-                )
-                for file in sorted(Path(folder).iterdir()):
-                    self._session.log_artifact(self._run_id, file, f"{FOLDER}/{file.name}")
+            folder = Path(tempfile.mkdtemp(prefix="runstream-"))  # TemporaryDirectory goes early at exit
+            with self._one_at_a_time:
+                for name, content in self._files(folder).items():
+                    (folder / name).write_bytes(content)
+                    self._session.log_artifact(self._run_id, folder / name, f"{FOLDER}/{name}")
         except (OSError, subprocess.SubprocessError, RuntimeError):
             return  # no disk, no processes, or the interpreter is ending: nothing depends on it
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _files(self, folder: Path) -> dict[str, bytes]:
+        source, since, files = self._found
+        if source == self._source and time.monotonic() - since < _SHARED_SECONDS:
+            return files
+        paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
+        subprocess.run(
+            [sys.executable, "-m", "runstream._snapshot", str(folder), self._source],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            timeout=_SECONDS,
+        )
+        files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+        Snapshot._found = self._source, time.monotonic(), files
+        return files
+
+
+os.register_at_fork(after_in_child=Snapshot.after_fork)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ def environment(monkeypatch, state):
             monkeypatch.setenv(f"{prefix}_{name}", "")
             monkeypatch.delenv(f"{prefix}_{name}")
     monkeypatch.setenv("RUNSTREAM_STATE_DIR", str(state))
+    monkeypatch.setenv("RUNSTREAM_SNAPSHOT", "0")  # its tests turn it on; a process a run costs time
 
 
 @pytest.fixture
