@@ -157,6 +157,8 @@ class Server:
         if self._unix_socket:
             self.grpc_address = await self._grpc.start_unix(self._unix_socket)
             return
+        files = files_of(self.settings)
+        tls = HttpTls(files) if files else None
         # Both addresses are taken before either is served, so that a taken port stops the whole start.
         listener = listen(self.settings.host, self.settings.port, shared=self._shared)
         self.http_address = address(self.settings.host, listener.getsockname()[1])
@@ -168,13 +170,12 @@ class Server:
         )
         door = HttpDoor(self.settings, self, rest, FileDoor(self.context))
         entry = Entry(door, gate, self.settings.static_prefix) if gate else door
-        files = files_of(self.settings)
         self._http = HttpServer(
             Guard(entry, self.settings),
             listener,
             self.settings.drain_timeout,
             Limits(self.settings.head_timeout, self.settings.max_head_bytes, self.settings.max_connections),
-            HttpTls(files) if files else None,
+            tls,
         )
         self.context.grpc_port = await self._grpc.start_port(shared=self._shared)
         self.grpc_address = address(self.settings.host, self.context.grpc_port)
