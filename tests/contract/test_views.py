@@ -204,6 +204,59 @@ def test_groups_have_figures_of_their_metrics(call, made, query):
             call(views_pb2.AggregateRunsRequest(query=query(), group_by=group_by, metrics=metrics))
 
 
+def test_groups_have_curves(call, made, query):
+    for number, run_id in enumerate(made):
+        points = [
+            metrics_pb2.Metric(key="curve", value=float(number + step), step=step, timestamp=1)
+            for step in range(number, 40)
+        ]
+        call(runs_pb2.LogBatchRequest(run_id=run_id, metrics=points))
+    request = views_pb2.AggregateRunsRequest(
+        query=query(),
+        group_by=["params.model"],
+        metrics=["metrics.curve", "metrics.absent"],
+        series=True,
+        max_points=20,
+    )
+    groups = {group.values[0]: group for group in call(request).groups}
+    curve, absent = groups["b"].series
+    assert (curve.key, curve.runs, curve.bucket_width, len(absent.step)) == ("curve", 6, 2, 0)
+    numbers = range(1, COUNT, 2)
+    for at, step in enumerate(curve.step):
+        begin = step // 2 * 2
+        steps = {n: [s for s in (begin, begin + 1) if n <= s < 40] for n in numbers}
+        means = [statistics.fmean(n + s for s in found) for n, found in steps.items() if found]
+        assert (curve.count[at], step) == (len(means), min(s for found in steps.values() for s in found))
+        assert curve.mean[at] == pytest.approx(statistics.fmean(means))
+        sd = statistics.stdev(means) if len(means) > 1 else math.nan
+        assert curve.sd[at] == pytest.approx(sd, nan_ok=True)
+        every = [n + s for n, found in steps.items() for s in found]
+        assert (curve.min[at], curve.max[at]) == (min(every), max(every))
+    assert len(curve.step) == 20
+    for fields in ({"max_points": 0}, {"metrics": ["metrics.loss.min"]}):
+        bad = views_pb2.AggregateRunsRequest(query=query(), series=True)
+        for name, value in fields.items():
+            getattr(bad, name).extend(value) if isinstance(value, list) else setattr(bad, name, value)
+        with pytest.raises(ApiError):
+            call(bad)
+
+
+def test_keys_are_folded_into_a_tree(call, made, query):
+    keys = ("train/a/x", "train/a/y", "train/b", "train/c", "top", "train")
+    points = [metrics_pb2.Metric(key=key, value=1, step=0, timestamp=1) for key in keys]
+    call(runs_pb2.LogBatchRequest(run_id=made[0], metrics=points))
+
+    def level(prefix):
+        found = call(views_pb2.DescribeRunsRequest(query=query(), prefix=prefix, fold=True))
+        metric = views_pb2.KEY_KIND_METRIC
+        folders = [(folder.prefix, folder.keys) for folder in found.folders if folder.kind == metric]
+        return folders, [key.key for key in found.keys if key.kind == metric]
+
+    assert level("") == ([("train/", 4)], ["loss", "top", "train"])
+    assert level("train/") == ([("train/a/", 2)], ["train/b", "train/c"])
+    assert level("train/a/") == ([], ["train/a/x", "train/a/y"])
+
+
 def test_runs_are_compared_key_by_key(call, made):
     found = call(views_pb2.CompareRunsRequest(run_ids=[made[2], made[1], made[4]]))
     keys = {key.column.name: key for key in found.keys}

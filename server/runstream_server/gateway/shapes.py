@@ -46,8 +46,10 @@ def shape(response: Any, headers: Mapping[str, str]) -> tuple[int, bytes, dict[s
     fields = cast(Descriptor, response.DESCRIPTOR).fields_by_name
     if "etag" not in fields:
         return 200, writing.write_json(response), {"Content-Type": JSON}
-    # Weak: the same state in whatever shape.
-    about = {"ETag": f'W/"{response.etag}"', "Cache-Control": "no-cache", "Vary": "Accept, Accept-Encoding"}
+    about = {"Cache-Control": "no-cache", "Vary": "Accept, Accept-Encoding"}
+    if response.etag:
+        # Weak: the same state in whatever shape.
+        about["ETag"] = f'W/"{response.etag}"'
     if response.not_modified and "if-none-match" in headers:
         return 304, b"", about
     if isinstance(response, metrics_pb2.GetMetricSeriesResponse) and SERIES in headers.get("accept", ""):

@@ -20,30 +20,33 @@ def tag_of(connection: sa.Connection, query: bytes, known: Sequence[RunKey], key
     and points, with what is summed up of the keys, tell one state of a run from another.
     """
     ids = [run.run for run in known]
-    digest = hashlib.sha256(query)
-    for table in (segments, chunks):
+    parts: list[sa.Select[Any]] = []
+    for name, table in (("segments", segments), ("chunks", chunks)):
         column = table.c
-        stored = (sa.func.count(), sa.func.sum(column.id), sa.func.sum(column.n))
-        _add(digest, connection, column.run, ids, stored)
+        figures = (sa.func.count(), sa.func.sum(column.id), sa.func.sum(column.n))
+        parts.append(_figures(name, column.run, figures).where(among(connection, column.run, ids)))
     latest = latest_metrics.c
     summed = (sa.func.sum(latest.count), sa.func.max(latest.timestamp), sa.func.max(latest.step))
-    _add(digest, connection, latest.run, ids, summed, among(connection, latest.key, keys))
-    _add(digest, connection, rewinds.c.run, ids, (sa.func.count(),))
-    _add(digest, connection, runs.c.id, ids, (sa.func.max(runs.c.start_time),))
+    of_keys = among(connection, latest.run, ids) & among(connection, latest.key, keys)
+    parts.append(_figures("latest", latest.run, summed).where(of_keys))
+    of_runs = among(connection, rewinds.c.run, ids)
+    parts.append(_figures("rewinds", rewinds.c.run, (sa.func.count(),)).where(of_runs))
+    start = (sa.func.max(runs.c.start_time),)
+    parts.append(_figures("runs", runs.c.id, start).where(among(connection, runs.c.id, ids)))
+    digest = hashlib.sha256(query)
+    # One statement: each would cost as much as it.
+    for row in sorted(tuple(row) for row in connection.execute(sa.union_all(*parts))):
+        digest.update(repr(row).encode())
     return digest.hexdigest()[:32]
 
 
-def _add(
-    digest: hashlib._Hash,
-    connection: sa.Connection,
-    run: sa.Column[int],
-    ids: Sequence[int],
-    figures: Sequence[sa.ColumnElement[Any]],
-    *where: sa.ColumnElement[bool],
-) -> None:
-    rows = connection.execute(
-        sa.select(run, *figures).where(among(connection, run, ids), *where).group_by(run).order_by(run)
-    )
-    for row in rows:
-        digest.update(repr([str(item) for item in row]).encode())
-    digest.update(b"|")
+def _figures(name: str, run: sa.Column[int], figures: Sequence[sa.ColumnElement[Any]]) -> sa.Select[Any]:
+    """Return the query of up to three figures of each run, as texts."""
+    texts: list[sa.ColumnElement[str]] = [
+        sa.func.coalesce(sa.cast(figure, sa.Text), "") for figure in figures
+    ]
+    texts += [sa.literal("")] * (3 - len(texts))
+    columns: list[sa.ColumnElement[Any]] = [sa.literal(name), run]
+    columns += [text.label(f"figure_{at}") for at, text in enumerate(texts)]
+    selected: sa.Select[Any] = sa.select(*columns)
+    return selected.group_by(run)

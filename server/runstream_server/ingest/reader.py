@@ -87,13 +87,13 @@ class MetricReader:
         for run_id in query.run_ids:
             if run_id not in known:
                 raise run_not_found(run_id, "run_ids")
-        tag = tag_of(connection, identity, list(known.values()), query.keys)
-        response = metrics_pb2.GetMetricSeriesResponse(etag=tag)
-        if tag == known_tag and position is None:
-            response.not_modified = True
-            return response, None
+        response = metrics_pb2.GetMetricSeriesResponse()
         if query.max_points is None:
             return response, read_points(connection, query, known, position, response)
+        response.etag = tag_of(connection, identity, list(known.values()), query.keys)
+        if response.etag == known_tag:
+            response.not_modified = True
+            return response, None
         read_curves(connection, query, known, self._pager, response)
         return response, None
 

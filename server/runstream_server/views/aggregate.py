@@ -17,10 +17,14 @@ from runstream_server.search.paging import Pager
 from runstream_server.search.tree import Entity
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import runs
+from runstream_server.validation import check_max_results
 from runstream_server.views.columns import parse_columns
+from runstream_server.views.group_curves import add_curves
 from runstream_server.views.selection import Selection, select_runs
 
 MAX_GROUP_BY, MAX_METRICS, MAX_GROUPS = 3, 20, 1000
+POINTS, MAX_POINTS = 500, 10_000
+"""Points of a curve."""
 
 
 def aggregate_runs(
@@ -34,12 +38,23 @@ def aggregate_runs(
             if (term.entity is Entity.METRIC) is wrong:
                 what = "a param, tag or attribute" if wrong else "a metric"
                 raise InvalidArgument(f"expected {what} in {field}", field=f"{field}[{index}]")
+    points = None
+    if request.series:
+        if any(term.summary for term in metrics):
+            raise InvalidArgument("curves are of plain metrics, not of summaries", field="metrics")
+        points = check_max_results(
+            request.max_points if request.HasField("max_points") else POINTS, MAX_POINTS, "max_points"
+        )
     selection = select_runs(pager, request.query, 1)
-    return db.read(_aggregate, selection, group_by, metrics)
+    return db.read(_aggregate, selection, group_by, metrics, points)
 
 
 def _aggregate(
-    connection: sa.Connection, selection: Selection, group_by: Sequence[Term], metrics: Sequence[Term]
+    connection: sa.Connection,
+    selection: Selection,
+    group_by: Sequence[Term],
+    metrics: Sequence[Term],
+    points: int | None,
 ) -> views_pb2.AggregateRunsResponse:
     where, settled, guard = selection.settled(connection, metrics)
     source, columns = _groups(group_by)
@@ -57,6 +72,9 @@ def _aggregate(
         group.missing.extend(index for index, value in enumerate(named) if value is None)
     for term in settled:
         _add_figures(guard, term, group_by, where, groups)
+    if points:
+        keys = [term.key for term in settled]
+        add_curves(connection, guard, (source, columns, where), keys, groups, points)
     return response
 
 

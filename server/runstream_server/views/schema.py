@@ -19,6 +19,7 @@ from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import latest_metrics, params, runs, tags
 from runstream_server.validation import check_max_results
+from runstream_server.views.folders import list_folders, slash_after
 from runstream_server.views.selection import Selection, select_runs
 
 MAX_RUNS = 4_000
@@ -44,6 +45,8 @@ class _Keys:
     after: tuple[int, str]
     """Kind number and key of the last one listed."""
     count: int
+    fold: bool = False
+    """Whether keys in folders below the prefix are left to their folders."""
 
 
 def describe_runs(
@@ -51,9 +54,10 @@ def describe_runs(
 ) -> views_pb2.DescribeRunsResponse:
     """Return a page of keys. Raises: InvalidArgument for what cannot be read."""
     count = check_max_results(request.max_results if request.HasField("max_results") else MAX_KEYS, MAX_KEYS)
-    selection = select_runs(pager, request.query, count, request.page_token, ["schema", request.prefix])
+    identity = ["schema", request.prefix, request.fold]
+    selection = select_runs(pager, request.query, count, request.page_token, identity)
     kind, key = selection.prepared.position or (0, "")
-    keys = _Keys(request.prefix, (int(kind or 0), str(key)), count)
+    keys = _Keys(request.prefix, (int(kind or 0), str(key)), count, request.fold)
     return db.read(_describe, selection, keys)
 
 
@@ -70,6 +74,9 @@ def _describe(connection: sa.Connection, selection: Selection, keys: _Keys) -> v
         prepared = selection.prepared
         response.next_page_token = prepared.pager.encode(prepared.query, [int(last.kind), last.key])
     response.keys.extend(found[: keys.count])
+    if keys.fold and keys.after == (0, ""):
+        for entity, kind in NUMBERS.items():
+            response.folders.extend(list_folders(connection, KINDS[entity], kind, ids, keys.prefix))
     _add_top(connection, ids, response.keys)
     return response
 
@@ -104,6 +111,7 @@ def _kind(
         sa.select(column.key, sa.func.count().label("count"), sa.func.max(number).label("number"))
         .where(among(connection, column.run, ids), column.key > after)
         .where(sa.func.substr(column.key, 1, len(keys.prefix)) == keys.prefix if keys.prefix else sa.true())
+        .where(slash_after(connection, column.key, keys.prefix) == 0 if keys.fold else sa.true())
         .group_by(column.key, column.value)
         .subquery()
         .c
