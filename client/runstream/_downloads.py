@@ -95,4 +95,6 @@ def describe(owner: pb.ArtifactOwner) -> str:
     """Return words for an owner."""
     if owner.WhichOneof("owner") == "run_id":
         return f"run {owner.run_id}"
+    if owner.WhichOneof("owner") == "model_id":
+        return f"logged model {owner.model_id}"
     return f"version {owner.model_version.version} of model {owner.model_version.name!r}"

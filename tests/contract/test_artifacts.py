@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from runstream.v1 import artifacts_pb2 as pb
-from runstream.v1 import artifacts_pb2_grpc, registry_pb2, runs_pb2
+from runstream.v1 import artifacts_pb2_grpc, logged_models_pb2, registry_pb2, runs_pb2
 from runstream_server.artifacts.local import LocalStore
 from runstream_server.artifacts.path import ArtifactPath
 from tests.doors import ApiError, GrpcDoor, error_of_rpc
@@ -97,6 +97,37 @@ def run(artifacts):
 def destination(server):
     """Return the store behind mlflow-artifacts:/."""
     return server.server.context.artifacts.destination()
+
+
+@pytest.fixture
+def logged_model(artifacts):
+    """Return the id of a new logged model."""
+    made = artifacts.call(logged_models_pb2.CreateLoggedModelRequest(experiment_id="0", name="m"))
+    return made.model.info.model_id
+
+
+def test_files_of_a_logged_model_come_and_go_by_its_id(artifacts, call, logged_model):
+    owner = pb.ArtifactOwner(model_id=logged_model)
+    artifacts.put("", "data/model.bin", b"weights", model_id=logged_model)
+    assert artifacts.get(owner, "data/model.bin") == b"weights"
+    assert artifacts.get(owner, "data/model.bin", offset=2, length=3) == b"igh"
+    listed = call(pb.ListArtifactsRequest(owner=owner, path="data"))
+    assert [(file.path, file.file_size) for file in listed.files] == [("data/model.bin", 7)]
+    assert listed.root_uri.endswith(f"/models/{logged_model}/artifacts")
+    same = call(logged_models_pb2.ListLoggedModelArtifactsRequest(model_id=logged_model))
+    assert [file.path for file in same.files] == ["data"]
+
+
+def test_a_logged_model_that_is_not_there_owns_nothing(artifacts, call, run, logged_model):
+    nothing = pb.ArtifactOwner(model_id="m-" + "0" * 32)
+    assert refused(call, pb.ListArtifactsRequest(owner=nothing)).http == 404
+    assert refused(artifacts.get, nothing, "x").http == 404
+    assert refused(artifacts.put, "", "x", model_id=nothing.model_id).http == 404
+    assert refused(artifacts.put, run, "x", model_id=logged_model).http == 400
+    assert refused(artifacts.put, "", "../x", model_id=logged_model).http == 400
+    call(logged_models_pb2.DeleteLoggedModelRequest(model_id=logged_model))
+    assert refused(call, pb.ListArtifactsRequest(owner=pb.ArtifactOwner(model_id=logged_model))).http == 404
+    assert refused(artifacts.put, "", "x", model_id=logged_model).http == 404
 
 
 def refused(action, *args, **options) -> ApiError:

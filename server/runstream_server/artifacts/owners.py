@@ -17,7 +17,7 @@ from runstream_server.store.engine import Database
 from runstream_server.store.model_roots import MODEL_ID_PREFIX, ModelRoot, find_model_root
 from runstream_server.store.registry import RegistryStore
 from runstream_server.store.run_locks import RunKey, require_active, resolve, run_not_found
-from runstream_server.validation import check_run_id, missing, parse_version, shorten
+from runstream_server.validation import check_run_id, missing, parse_version, require, shorten
 
 _ARTIFACTS = "artifacts"
 
@@ -48,6 +48,8 @@ class Owners:
         """
         if owner.HasField("run_id"):
             uri = self._run(check_run_id(owner.run_id)).artifact_uri
+        elif owner.HasField("model_id"):
+            return self.logged_model(require(owner.model_id, "model_id"))
         elif owner.HasField("model_version"):
             named = owner.model_version
             uri = self._registry.get_model_version_download_uri(named.name, parse_version(named.version))

@@ -29,7 +29,7 @@ _Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
-    """Files of runs and model versions; every method raises ServerError for the doors to translate."""
+    """Files of runs, logged models and versions; methods raise ServerError for the doors to translate."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -64,16 +64,24 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if first is None or first.WhichOneof("frame") != "header":
             raise v.missing("header")
         header = first.header
-        run_id, path = v.check_run_id(header.run_id), ArtifactPath.parse(header.path)
+        path = ArtifactPath.parse(header.path)
         expected = Expected(
             header.size if header.HasField("size") else None,
             header.sha256 if header.HasField("sha256") else None,
         )
         expected.check()
-        place = await self._context.call(self._owners.writable, run_id, path)
+        place = await self._context.call(self._target, header, path)
         stored = await upload(self._artifacts, place, _data(request_iterator, context), expected)
         info = pb.FileInfo(path=str(path), is_dir=False, file_size=stored.size)
         return pb.UploadArtifactResponse(file=info, sha256=stored.sha256)
+
+    def _target(self, header: pb.UploadHeader, path: ArtifactPath) -> Place:
+        """Return where an upload goes. Raises: as `Owners.writable`."""
+        if not header.model_id:
+            return self._owners.writable(v.check_run_id(header.run_id), path)
+        if header.run_id:
+            raise InvalidArgument("give either run_id or model_id, not both", field="header.model_id")
+        return self._owners.writable_in_model(header.model_id, path)
 
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: _Call

@@ -61,14 +61,17 @@ Global___FileInfo: _TypeAlias = FileInfo  # noqa: Y015
 
 @_typing.final
 class ArtifactOwner(_message.Message):
-    """Who owns artifacts: a run, or a model version."""
+    """Who owns artifacts: a run, a logged model, or a model version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run id."""
+    model_id: _builtins.str
+    """Id of a logged model."""
     @_builtins.property
     def model_version(self) -> Global___ModelVersionName:
         """A version of a registered model."""
@@ -78,12 +81,13 @@ class ArtifactOwner(_message.Message):
         *,
         run_id: _builtins.str = ...,
         model_version: Global___ModelVersionName | None = ...,
+        model_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "owner", b"owner", "run_id", b"run_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "run_id", b"run_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "owner", b"owner", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["run_id", "model_version"]  # noqa: Y015
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["run_id", "model_version", "model_id"]  # noqa: Y015
     _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
 
@@ -253,14 +257,17 @@ class UploadHeader(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """Required. Run id."""
+    """Required, unless model_id is set. Run id."""
     path: _builtins.str
     """Required. Path of the file."""
     size: _builtins.int
     """Optional. Size in bytes; checked."""
     sha256: _builtins.str
     """Optional. SHA-256 of the contents, 64 hexadecimal digits; checked."""
+    model_id: _builtins.str
+    """Id of a logged model, instead of run_id."""
     def __init__(
         self,
         *,
@@ -268,10 +275,11 @@ class UploadHeader(_message.Message):
         path: _builtins.str = ...,
         size: _builtins.int | None = ...,
         sha256: _builtins.str | None = ...,
+        model_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sha256", b"_sha256", "_size", b"_size", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sha256", b"_sha256", "_size", b"_size", "path", b"path", "run_id", b"run_id", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sha256", b"_sha256", "_size", b"_size", "model_id", b"model_id", "path", b"path", "run_id", b"run_id", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
     _WhichOneofArgType__sha256: _TypeAlias = _typing.Literal["_sha256", b"_sha256"]  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server
@@ -72,7 +72,7 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server
@@ -80,7 +80,7 @@ class ArtifactServiceServicer(object):
     """
 
     def ListArtifacts(self, request, context):
-        """Lists one level of a run's or model version's artifacts, in order of path.
+        """Lists one level of a run's, logged model's or model version's artifacts, in order of path.
 
         Codes: NOT_FOUND for an unknown owner; INVALID_ARGUMENT for an illegal path.
         A path that does not exist lists nothing, as in MLflow.
@@ -183,7 +183,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server

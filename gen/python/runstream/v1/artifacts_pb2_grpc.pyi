@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArtifactServiceStub:
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server
@@ -39,7 +39,7 @@ class ArtifactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifacts_pb2.ListArtifactsRequest, _artifacts_pb2.ListArtifactsResponse]
-    """Lists one level of a run's or model version's artifacts, in order of path.
+    """Lists one level of a run's, logged model's or model version's artifacts, in order of path.
 
     Codes: NOT_FOUND for an unknown owner; INVALID_ARGUMENT for an illegal path.
     A path that does not exist lists nothing, as in MLflow.
@@ -79,7 +79,7 @@ class ArtifactServiceStub:
 
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server
@@ -88,7 +88,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifacts_pb2.ListArtifactsRequest, _artifacts_pb2.ListArtifactsResponse]  # type: ignore[assignment]
-    """Lists one level of a run's or model version's artifacts, in order of path.
+    """Lists one level of a run's, logged model's or model version's artifacts, in order of path.
 
     Codes: NOT_FOUND for an unknown owner; INVALID_ARGUMENT for an illegal path.
     A path that does not exist lists nothing, as in MLflow.
@@ -127,7 +127,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lists, stores and hands out files of runs and model versions.
+    """Lists, stores and hands out files of runs, logged models and model versions.
 
     A path is relative to the owner's artifact root: `/`-separated, no empty,
     `.` or `..` part, no control character, at most 1,000 characters. The server
@@ -140,7 +140,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _artifacts_pb2.ListArtifactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifacts_pb2.ListArtifactsResponse, _abc.Awaitable[_artifacts_pb2.ListArtifactsResponse]]:
-        """Lists one level of a run's or model version's artifacts, in order of path.
+        """Lists one level of a run's, logged model's or model version's artifacts, in order of path.
 
         Codes: NOT_FOUND for an unknown owner; INVALID_ARGUMENT for an illegal path.
         A path that does not exist lists nothing, as in MLflow.
