@@ -22,8 +22,8 @@ venv: .venv/installed ## make .venv and install everything into it
 	@touch $@
 
 # Not an error here: without them the tests that need them are skipped, or fail in CI, with the reason.
-tools: venv ## build MinIO and grpcurl once, outside the clone
-	@$(BIN)/python scripts/tools.py minio grpcurl || true
+tools: venv ## install MinIO, grpcurl and schemathesis once, outside the clone
+	@$(BIN)/python scripts/tools.py minio grpcurl schemathesis || true
 
 demo: venv ## train a real model against an embedded server and compare every point
 	$(BIN)/python scripts/demo.py
