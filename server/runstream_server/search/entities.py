@@ -89,6 +89,8 @@ class Keyed:
     """Whether it has `experiment`, the head of its search index."""
     summaries: bool = False
     """Whether it has the columns of SUMMARIES."""
+    index: str = ""
+    """Index that has its rows in order of the last value, by experiment and key."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,13 @@ RUNS = Language(
     },
     aliases={**_START_TIME, **_RUN_NAME},
     keyed={
-        Entity.METRIC: Keyed(t.latest_metrics, (("run", t.runs.c.id),), scoped=True, summaries=True),
+        Entity.METRIC: Keyed(
+            t.latest_metrics,
+            (("run", t.runs.c.id),),
+            scoped=True,
+            summaries=True,
+            index="latest_metrics_by_value",
+        ),
         Entity.PARAM: Keyed(t.params, (("run", t.runs.c.id),), scoped=True),
         Entity.TAG: Keyed(t.tags, (("run", t.runs.c.id),), scoped=True),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,10 @@ class Guard:
         PostgreSQL sends each as one value: a row each would take several times as long. Raises: as `execute`.
         """
         if self._connection.dialect.name == "sqlite":
-            rows = self.execute(query)
-            return [np.array([row[index] for row in rows]) for index in range(count)]
+            found = list(zip(*map(tuple, self.execute(query)), strict=True)) or [()] * count
+            return [np.array(values) for values in found[:count]]
         # Of a subquery in order: string_agg takes rows as they come.
-        columns = list(query.subquery().c)[:count]
+        columns: Sequence[sa.ColumnElement[Any]] = list(query.subquery().c)[:count]
         doubles = [isinstance(column.type, sa.Double) for column in columns]
         sent = [
             (sa.func.float8send if double else sa.func.int8send)(column)

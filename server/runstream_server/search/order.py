@@ -69,6 +69,8 @@ class Phase:
     """Order within it; the last keys are unique."""
     walker: sa.ColumnElement[int] | None = None
     """Key of the searched rows, where an index has them in this order and narrowed by the scope."""
+    index: str = ""
+    """Index of the walker's table to name to SQLite, which does not find it."""
 
 
 def parse_order(texts: Sequence[str], language: Language, field: str = "order_by") -> tuple[Term, ...]:
@@ -129,9 +131,9 @@ def phases(
     sort = SortKey(value, first.ascending)
     if first.entity is Entity.METRIC:
         is_nan = _is_nan(child, first.summary)
-        walked = keyed.scoped and scope is not None and first.summary in (None, "last")
+        walked = bool(keyed.index) and scope is not None and first.summary in (None, "last")
         walker = child.c[keyed.link[0][0]] if walked else None
-        parts.append(Phase(with_child, (*has, sa.not_(is_nan)), (sort, *keys), walker))
+        parts.append(Phase(with_child, (*has, sa.not_(is_nan)), (sort, *keys), walker, keyed.index))
         parts.append(Phase(with_child, (*has, is_nan), keys))
     else:
         parts.append(Phase(with_child, tuple(has), (sort, *keys)))

@@ -24,7 +24,7 @@ from runstream_server.search.tree import And, Comparison, Node, Not, Or, compari
 
 MAX_CLAUSES = 16
 """Clauses that are asked about; a longer filter is left to the planner."""
-_SETS_COST = 2.0
+_SETS_COST = 1.0
 """Look-ups that a row costs which a clause selects, next to one of the walk."""
 _COUNTED, _COUNTED_ROWS = 2_000, 40_000
 """SQLite: rows of a clause, and of the whole, that are counted."""
@@ -43,7 +43,9 @@ def walked(
     conditions: what a row must meet beside the filter.
     """
     leaves = list(comparisons(node))
-    if not 0 < len(leaves) <= MAX_CLAUSES:
+    if not leaves:
+        return node
+    if len(leaves) > MAX_CLAUSES:
         return None
     queries = [matching(leaf, language, scope) for leaf in leaves]
     found = [query for query in queries if query is not None]

@@ -104,8 +104,12 @@ def fetch(
     guard = Guard(connection, node)
     for number in range(int(first or 0), len(parts)):
         part = parts[number]
-        where = [_matches(connection, search, node, part, conditions, scope), *conditions]
+        way = _way(connection, search, node, part, conditions, scope)
+        walker = part.walker if way else None
+        where = [compile_filter(way or node, search.language, scope, walker), *conditions]
         query = _select(part, columns, where, after if number == first else None)
+        if walker is not None and part.index:
+            query = query.with_hint(walker.table, f"INDEXED BY {part.index}", "sqlite")
         query = query.limit(search.max_results + 1 - len(rows))
         rows.extend((number, part, row) for row in guard.execute(query))
         if len(rows) > search.max_results:
@@ -135,20 +139,18 @@ def fetch_keys(
     return keys
 
 
-def _matches(
+def _way(
     connection: sa.Connection,
     search: Prepared,
     node: Node,
     part: Phase,
     conditions: Sequence[sa.ColumnElement[bool]],
     scope: Scope | None,
-) -> sa.ColumnElement[bool]:
-    """Return the condition of the filter, in the form that suits the way to the page."""
-    if part.walker is not None and scope:
-        found = walked(connection, node, search.language, scope, conditions, search.max_results)
-        if found is not None:
-            return compile_filter(found, search.language, scope, part.walker)
-    return compile_filter(node, search.language, scope)
+) -> Node | None:
+    """Return the filter for a walk through the order of a part, None where that is not the way."""
+    if part.walker is None or scope is None:
+        return None
+    return walked(connection, node, search.language, scope, conditions, search.max_results)
 
 
 def _select(

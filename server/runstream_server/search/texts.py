@@ -36,7 +36,7 @@ def compare_text(
         case "RLIKE", str():
             return patterns.matches(column, value)
         case "=", str() if indexed:
-            head = sa.func.substr(column, 1, _INDEXED) == value[:_INDEXED]
+            head = _start(column) == value[:_INDEXED]
             # The index holds the head of the value. The whole is checked again where there may be more of it,
             # and only there: the planner would take the second condition for a rare coincidence.
             return head if len(value) < _INDEXED else sa.and_(head, column == value)
@@ -49,9 +49,14 @@ def _head(pattern: str) -> str:
     return re.split("[%_]", pattern, maxsplit=1)[0][:_INDEXED]
 
 
+def _start(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return what the index holds of a column, in its very words: SQLite compares the text."""
+    return sa.func.substr(column, sa.literal_column("1"), sa.literal_column(str(_INDEXED)))
+
+
 def _headed(column: sa.ColumnElement[Any], pattern: str) -> sa.ColumnElement[bool]:
     """Return LIKE with the range of the index that it is about."""
-    head, start = _head(pattern), sa.func.substr(column, 1, _INDEXED)
+    head, start = _head(pattern), _start(column)
     conditions = [start >= head]
     after = chr(ord(head[-1]) + 1) if ord(head[-1]) < sys.maxunicode else ""
     if after and not "\ud800" <= after <= "\udfff":

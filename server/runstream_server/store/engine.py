@@ -18,6 +18,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy import event, exc
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.search import patterns
@@ -194,6 +195,8 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_TIMEOUT_MS / 1000},
     )
 
+    engine.dialect.statement_compiler = _HintingCompiler
+
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see below
@@ -213,6 +216,13 @@ def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+class _HintingCompiler(SQLiteCompiler):
+    """Writes hints of selects (INDEXED BY), which SQLAlchemy leaves out for SQLite."""
+
+    def get_from_hint_text(self, table: object, text: str | None) -> str | None:
+        return text
 
 
 def _set_journal_mode(cursor: sqlite3.Cursor, path: str) -> None:

@@ -349,6 +349,30 @@ def test_a_walk_is_chosen_where_many_match_and_not_where_few_do(db):
     assert [found is not None for found in chosen] == [True, False, True]
 
 
+def test_the_first_page_by_a_metric_stops_early(db):
+    store = RunStore(db)
+    experiment = str(store.db.write(_experiment, "early"))
+    seen = []
+    record = lambda *args: seen.append((args[2], args[3]))  # noqa: E731
+    event.listen(db.engine, "before_cursor_execute", record)
+    try:
+        store.search_runs(
+            runs_pb2.SearchRunsRequest(experiment_ids=[experiment], order_by=["metrics.k DESC"])
+        )
+    finally:
+        event.remove(db.engine, "before_cursor_execute", record)
+    statement, values = next(item for item in seen if "JOIN latest_metrics" in item[0])
+    explain = "EXPLAIN QUERY PLAN" if db.is_sqlite else "EXPLAIN"
+    with db.engine.connect() as connection:
+        if not db.is_sqlite:
+            connection.exec_driver_sql(
+                "SET LOCAL enable_sort = off"
+            )  # of a few rows it would rather sort all
+        plan_of = "\n".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", values).all()))
+    assert "latest_metrics_by_value" in plan_of
+    assert ("RIGHT PART OF ORDER BY" if db.is_sqlite else "Presorted Key") in plan_of
+
+
 def _experiment(connection, name):
     values = {
         "name": name,
