@@ -7,7 +7,7 @@ JOBS ?= 2
 BASE ?= HEAD
 
 .PHONY: help venv tools demo test test-compat test-faults test-fuzz test-lowest bench bench-smoke \
-	gen gen-check lint breaking ci
+	gen gen-check lint audit breaking ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,9 +68,12 @@ lint: venv ## style, types and the contract
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 
+audit: venv ## known holes in dependencies, unsafe calls, secrets in files
+	$(BIN)/python scripts/audit.py
+
 breaking: venv ## fail if the contract breaks clients of BASE
 	@if git cat-file -e $(BASE):buf.yaml 2>/dev/null; then \
 		$(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#ref=$$(git rev-parse $(BASE))"; \
 	else echo "$(BASE) has no contract to compare with"; fi
 
-ci: lint gen-check breaking test ## what CI runs
+ci: lint audit gen-check breaking test ## what CI runs

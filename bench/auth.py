@@ -1,6 +1,6 @@
 """What authentication costs a log-metric over REST: the same requests to a server with it and one without.
 
-Both stand on the same PostgreSQL and take turns, so that neither has the better moment. The caller is a user
+All stand on the same PostgreSQL and take turns, so that none has the better moment. The caller is a user
 with a role, not an administrator. The goal is 10 % of the calls a second without authentication.
 """
 
@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import urllib.request
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,23 @@ def measure(smoke: bool) -> dict[str, Figure]:
     with postgres_cluster() as postgres, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         option = f"--artifacts-destination={folder}/artifacts"
-        guarded = postgres.create_database()
-        admin = first_admin(guarded)
-        with (
-            runstream_server(folder / "open", postgres.create_database(), option) as plain,
-            runstream_server(folder / "guarded", guarded, option, "--auth") as server,
-        ):
-            sides = {"": (plain.http, ""), **_sides(server.http, admin)}
+        # A server each: what one side logged, its server's compactor works on while others are measured.
+        stores = {name: postgres.create_database() for name in ("", "token", "password")}
+        admins = {name: first_admin(store) if name else "" for name, store in stores.items()}
+        with ExitStack() as stack:
+            sides: dict[str, tuple[str, str]] = {}
+            for name, store in stores.items():
+                options = [option, "--auth"] if name else [option]
+                server = stack.enter_context(runstream_server(folder / f"server-{name}", store, *options))
+                sides[name] = server.http, _user(server.http, admins[name], name)
             runs = {name: _run(url, authorization) for name, (url, authorization) in sides.items()}
             calls: dict[str, list[float]] = {name: [] for name in sides}
             p50: dict[str, list[float]] = {name: [] for name in sides}
+            names = list(sides)
             for turn in range(rounds + 1):
-                for name, (url, authorization) in sides.items():
+                first = turn % len(names)  # whoever comes first finds a rested machine
+                for name in names[first:] + names[:first]:
+                    url, authorization = sides[name]
                     loads = [_posts(runs[name], authorization) for _ in range(CONNECTIONS)]
                     many = drive(url, loads, seconds)
                     one = drive(url, [_posts(runs[name], authorization)], seconds / 2)
@@ -73,12 +79,14 @@ def _figures(calls: dict[str, list[float]], p50: dict[str, list[float]]) -> dict
     return figures
 
 
-def _sides(url: str, admin: str) -> dict[str, tuple[str, str]]:
-    """Return the server with a user's token and with its password."""
+def _user(url: str, admin: str, kind: str) -> str:
+    """Make a user; return its Authorization by token or password, empty without an administrator."""
+    if not admin:
+        return ""
     access = "/api/1.0/runstream/access"
     _call(url, f"{access}/users/create", {"user": "bench", "password": PASSWORD}, admin)
     made = _call(url, f"{access}/tokens/create", {"user": "bench"}, admin)
-    return {"token": (url, f"Bearer {made['secret']}"), "password": (url, basic("bench", PASSWORD))}
+    return f"Bearer {made['secret']}" if kind == "token" else basic("bench", PASSWORD)
 
 
 def _run(url: str, authorization: str) -> str:
