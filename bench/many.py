@@ -34,7 +34,8 @@ def measure(smoke: bool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     with stack() as running:
         for name, sessions, window in KINDS:
-            figures |= shape(running, name, sessions, window, (5 if smoke else 60) * window // sessions or 2)
+            rounds = 5 if smoke else max(20, 60 * window // sessions)
+            figures |= shape(running, name, sessions, window, rounds)
     return figures
 
 
