@@ -45,7 +45,7 @@ def measure(smoke: bool) -> dict[str, Figure]:
     """Return all figures; `smoke` stores a hundredth."""
     part = 100 if smoke else 1
     shapes = [
-        Shape("series of 10", max(1, 100 // part), 100, 10),
+        Shape("series of 10", max(1, 1000 // part), 100, 10),
         Shape("series of 1 k", max(1, 10 // part), 100, 1000),
         Shape("series of 1 M", 1, 2, 1_000_000 // part),
         Shape("random doubles", 1, 2, 1_000_000 // part, random=True),
