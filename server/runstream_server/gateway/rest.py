@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from runstream.v1 import runs_pb2
+from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
 from runstream_server.gateway import history, reading, shapes, writing
 from runstream_server.gateway.creates import Creates
@@ -120,6 +120,8 @@ class RestDoor:
         if history.is_cut(message, response):
             pages = partial(self._invoke, route.method)
             return Answer(200, b"", pieces=history.whole(message, response, pages, self._call))
+        if isinstance(response, metrics_pb2.GetMetricHistoryResponse):
+            return Answer(200, await self._heavy(response.ByteSize(), history.write_page, response))
         return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:

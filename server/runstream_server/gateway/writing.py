@@ -33,8 +33,13 @@ Write = Callable[[Message], dict[str, Any]]
 
 ALWAYS = frozenset({"runstream.v1.GetMetricHistoryBulkResponse.metrics"})
 """Lists that MLflow writes even when they are empty: it does not make these answers from a message."""
-ONLY = {"runstream.v1.GetMetricHistoryResponse.metrics": ("key", "value", "timestamp", "step")}
-"""Fields that each item of a list has, and no others: asking 25,000 items costs as much as writing them."""
+ONLY = {
+    "runstream.v1.GetMetricHistoryResponse.metrics": ("key", "value", "timestamp", "step"),
+    "runstream.v1.RunData.metrics": ("key", "value", "timestamp", "step"),
+    "runstream.v1.RunData.params": ("key", "value"),
+    "runstream.v1.RunData.tags": ("key", "value"),
+}
+"""Fields that each item of a list has, and no others: asking them costs as much as writing them."""
 _ESCAPES = "runstream-json-ascii"
 _FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
@@ -110,7 +115,8 @@ def special(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _finite(values: Iterable[float]) -> list[Any]:
+def finite(values: Iterable[float]) -> list[Any]:
+    """Return floats for a JSON list, what JSON cannot hold as text."""
     column = list(values)
     # The sum of finite numbers is finite or overflows; only then each one is looked at.
     if math.isfinite(sum(column)):
@@ -131,5 +137,5 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 codecs.register_error(_ESCAPES, _escape)
 
-_names: dict[str, Any] = {"special": special, "finite": _finite, "b64": _base64}
+_names: dict[str, Any] = {"special": special, "finite": finite, "b64": _base64}
 """Globals of the generated functions, and these functions themselves."""

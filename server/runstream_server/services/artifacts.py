@@ -71,7 +71,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         )
         expected.check()
         place = await self._context.call(self._target, header, path)
-        stored = await upload(self._artifacts, place, _data(request_iterator, context), expected)
+        frames = _data(request_iterator, context)
+        stored = await upload(self._artifacts, place, frames, expected, digest=True)
         info = pb.FileInfo(path=str(path), is_dir=False, file_size=stored.size)
         return pb.UploadArtifactResponse(file=info, sha256=stored.sha256)
 

@@ -73,7 +73,7 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
         """Return the points of one metric of one run."""
         run_id = v.pick_run_id(request.run_id, request.run_uuid)
         v.require(request.metric_key, "metric_key")
-        limit = MAX_HISTORY
+        limit = MAX_HISTORY if hasattr(context, "abort") else WHOLE_HISTORY
         if request.HasField("max_results"):
             limit = v.check_max_results(request.max_results, MAX_HISTORY)
         reader = self._context.reader
@@ -104,6 +104,8 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
 
 MAX_HISTORY = 25_000
 """Points of one page of GetMetricHistory."""
+WHOLE_HISTORY = 100_000
+"""The same without `max_results` for a call from this process: it has no limit of a message."""
 MAX_SERIES = 500
 """Series of one call of GetMetricSeries."""
 MAX_POINTS = 100_000

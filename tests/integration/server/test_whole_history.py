@@ -47,7 +47,7 @@ class Caller:
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """Return a server in this process, whose pages have ten points, and a connection to it."""
-    monkeypatch.setattr(metrics, "MAX_HISTORY", 10)
+    monkeypatch.setattr(metrics, "WHOLE_HISTORY", 10)
     with running_server(str(tmp_path)) as server:
         caller = Caller(server.http)
         yield server.server, caller

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstream.v1 import artifacts_pb2, experiments_pb2, metrics_pb2, registry_pb2, runs_pb2
-from runstream_server.gateway import writing
+from runstream_server.gateway import history, writing
 
 
 def written(message):
@@ -62,7 +62,8 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 text = st.text(st.characters(exclude_categories=["Cs"]))
 # JSON has no sign or payload of NaN.
 value = st.floats(allow_nan=False) | st.just(math.nan)
-metric = st.builds(metrics_pb2.Metric, value=value, step=int64)
+# Of a metric of a run these four are always there; writing.ONLY counts on it.
+metric = st.builds(metrics_pb2.Metric, key=text, value=value, timestamp=int64, step=int64)
 run = st.builds(
     runs_pb2.Run,
     info=st.builds(runs_pb2.RunInfo, run_name=text, end_time=int64),
@@ -75,3 +76,14 @@ def test_what_is_written_is_what_protobuf_would_read(message):
     back = runs_pb2.Run()
     json_format.Parse(writing.write_json(message), back)
     assert back.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
+
+
+def test_a_page_of_a_history_is_written_as_any_message_is():
+    page = metrics_pb2.GetMetricHistoryResponse(next_page_token='t"ö')
+    for step, value in enumerate([0.1, math.nan, -math.inf, math.inf, -0.0, 1e300, 5.0]):
+        page.metrics.add(key='lo"ß,', value=value, timestamp=1_790_000_000_000 + step, step=-step)
+    assert history.write_page(page) == writing.write_json(page)
+    page.ClearField("next_page_token")
+    assert history.write_page(page) == writing.write_json(page)
+    page.ClearField("metrics")
+    assert history.write_page(page) == writing.write_json(page)
