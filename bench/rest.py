@@ -8,6 +8,7 @@ before the clock starts; a call counts when its whole answer is here.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,13 +57,13 @@ def measure(smoke: bool) -> dict[str, Figure]:
     with postgres_cluster() as postgres, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         artifact = folder / "artifact.bin"
+        floors = _floors(postgres.create_database(), size)
         _write_random(artifact, size.file)
         with mlflow_peer(folder / "mlflow", postgres.create_database()) as url:
             theirs = _side(url, size, artifact, None)
         option = f"--artifacts-destination={folder}/artifacts"
         with runstream_server(folder / "server", postgres.create_database(), option) as server:
             ours = _side(server.http, size, artifact, server)
-        floors = _floors(postgres.create_database(), size)
     return _figures(ours, theirs, floors, size)
 
 
@@ -103,6 +104,7 @@ def _side(url: str, size: Size, artifact: Path, server: RunstreamServer | None) 
         history_seconds = _median(lambda: caller.seconds("GET", read))
         search_seconds = _search(url, caller, size)
         up, down, growth = _transfer(caller, artifact, server)
+        os.sync()  # what one server left to be written must not slow the other
     return Side(calls, p50, batch, history_seconds, search_seconds, up, down, growth)
 
 
@@ -168,6 +170,7 @@ def _write_random(path: Path, size: int) -> None:
     with path.open("wb") as file:
         for _ in range(size >> 20):
             file.write(block)
+    os.sync()
 
 
 @dataclass(frozen=True)
