@@ -48,10 +48,13 @@ test-lowest: ## the unit tests on the oldest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pip install --quiet -e '.[server]' -c scripts/lowest.txt pytest pytest-timeout hypothesis
 	.venv-lowest/bin/python -m pytest tests/unit tests/test_layout.py
 
-bench: venv tools ## measure; the results are printed and saved with machine and commit
-	$(BIN)/python -m bench
+bench: venv tools ## measure; print the figures, keep the run, fill the tables of docs/benchmarks.md
+	$(BIN)/python scripts/tools.py mlflow
+	$(BIN)/python -m bench --save
+	$(BIN)/python -m bench --tables
 
 bench-smoke: venv tools ## run every benchmark briefly, to see that it runs
+	$(BIN)/python scripts/tools.py mlflow
 	$(BIN)/python -m bench --smoke
 
 gen: venv ## write gen/ from proto/
