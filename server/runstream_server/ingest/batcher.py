@@ -35,6 +35,10 @@ logger = logging.getLogger("runstream.ingest")
 
 GROUP_BYTES = 2 << 20
 """Size after which a group is full."""
+GATHER_SECONDS = 0.05
+"""How long batches of several sessions wait for more: a commit costs milliseconds however little it holds."""
+GATHER_BYTES = 64 << 10
+"""Size after which they do not wait any more."""
 HEARTBEAT_SECONDS = 10.0
 """Least time between two notes that sessions are in use."""
 _PAUSE = (0.02, 5.0)
@@ -57,6 +61,9 @@ class Batcher:
         self._ready = threading.Condition()
         self._stopping = threading.Event()
         self._deadline = 0.0
+        self._crowded = False
+        """The last group came from several sessions, so more of them are on their way."""
+        self._gathering = False
         self._touched: set[str] = set()
         self._touch_time = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="metric-writer", daemon=True)
@@ -118,7 +125,8 @@ class Batcher:
         self._held += work.size
         with self._ready:
             self._queue.append(work)
-            self._ready.notify()
+            if not (self._gathering and _patient(work) and self._held < GATHER_BYTES):
+                self._ready.notify()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -162,13 +170,30 @@ class Batcher:
                 self._ready.wait(HEARTBEAT_SECONDS)
                 if self._touched:
                     break
+            self._gather()
             group: list[Work] = []
             size = 0
             while self._queue and (not group or size + self._queue[0].size <= GROUP_BYTES):
                 work = self._queue.popleft()
                 size += work.size
                 group.append(work)
+            self._crowded = len({work.session_id for work in group if isinstance(work, SessionWork)}) > 1
             return group
+
+    def _gather(self) -> None:
+        """Let small batches of several sessions wait for each other, unless somebody waits for an answer."""
+        deadline = time.monotonic() + GATHER_SECONDS
+        self._gathering = self._crowded
+        while self._gathering:
+            left = deadline - time.monotonic()
+            self._gathering = (
+                left > 0
+                and not self._stopping.is_set()
+                and all(map(_patient, self._queue))
+                and sum(work.size for work in self._queue) < GATHER_BYTES
+            )
+            if self._gathering:
+                self._ready.wait(left)
 
     def _process(self, works: list[Work], careful: bool = False) -> None:
         pause = _PAUSE[0]
@@ -303,6 +328,11 @@ class Batcher:
             self._loop.call_soon_threadsafe(self._deliver, list(answers))  # type: ignore[call-overload]
         except RuntimeError:
             logger.debug("the event loop ended before its answers")
+
+
+def _patient(work: Work) -> bool:
+    """Whether nobody waits for a work: a batch of a stream, whose client has its own journal."""
+    return isinstance(work, SessionWork) and work.patient and work.size < GATHER_BYTES
 
 
 def _remember(works: Sequence[Work], outcomes: Sequence[Outcome | ServerError | None]) -> None:

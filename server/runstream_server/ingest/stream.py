@@ -124,7 +124,7 @@ class MetricStream:
                 return
             session.rewound_to = None
         work = SessionWork(batch.session_id, session.dictionary, lambda outcome: self._done(work, outcome))
-        work.rights = self._rights
+        work.rights, work.patient = self._rights, True
         work.take(batch, self._writer.max_batch_points)
         if session.declarations:
             work.declarations = [*session.declarations, *work.declarations]

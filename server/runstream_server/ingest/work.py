@@ -148,6 +148,8 @@ class SessionWork:
     """What its caller may write to; None where everybody may write everywhere."""
     unsure: Outcome | None = None
     """Answer of an attempt whose COMMIT may or may not have happened."""
+    patient: bool = False
+    """Nobody waits for the answer: the commit may come a little later, with others."""
     cancelled: bool = False
     """The caller is gone: what is not committed yet is dropped, and sent again if it matters."""
     answered: bool = False
