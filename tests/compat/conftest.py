@@ -22,15 +22,16 @@ def mlflow() -> None:
 
 @pytest.fixture
 def run_client(mlflow, tmp_path):
-    """Return a function (script, url, *arguments) -> output that runs a script of `clients` there."""
+    """Return a function (script, url, *arguments, **variables) -> output: runs a script there."""
 
-    def run(script: str, url: str, *arguments: str) -> str:
+    def run(script: str, url: str, *arguments: str, **variables: str) -> str:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(tmp_path),
             "MLFLOW_TRACKING_URI": url,
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            **variables,
         }
         command = [str(mlflow_program("python")), str(CLIENTS / script), *arguments]
         done = subprocess.run(
