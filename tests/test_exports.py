@@ -14,13 +14,13 @@ NAMES = """
 ActiveRun Client MlflowClient MlflowException RunstreamError __version__ active_run artifacts client
 create_experiment data delete_experiment delete_experiment_tag delete_run delete_tag
 download_artifacts end_run entities exceptions flush flush_artifact_async_logging
-flush_async_logging get_artifact_uri get_experiment get_experiment_by_name get_metric_series
+flush_async_logging fork_run get_artifact_uri get_experiment get_experiment_by_name get_metric_series
 get_parent_run get_registry_uri get_run get_tracking_uri is_tracking_uri_set last_active_run
 list_artifacts load_table log_artifact log_artifacts log_batch log_dict log_figure log_image
 log_input log_inputs log_metric log_metrics log_param log_params log_stream log_table log_text
-register_model restore_experiment restore_run search_experiments search_model_versions
+register_model restore_experiment restore_run rewind_run search_experiments search_model_versions
 search_registered_models search_runs set_experiment set_experiment_tag set_experiment_tags
-set_model_version_tag set_registry_uri set_tag set_tags set_tracking_uri start_run testing tracking
+set_model_version_tag set_registry_uri set_tag set_tags set_tracking_uri start_run testing tracking unrewind_run
 """
 
 

@@ -62,6 +62,7 @@ _NAMES = {
         "set_tag",
         "set_tags",
     ),
+    "_fluent_history": ("fork_run", "rewind_run", "unrewind_run"),
     "_fluent_registry": (
         "get_registry_uri",
         "register_model",

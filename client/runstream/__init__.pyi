@@ -28,6 +28,7 @@ from runstream._fluent_files import (
     log_table,
     log_text,
 )
+from runstream._fluent_history import fork_run, rewind_run, unrewind_run
 from runstream._fluent_logs import (
     delete_tag,
     flush,
@@ -90,6 +91,7 @@ __all__ = [
     "flush",
     "flush_artifact_async_logging",
     "flush_async_logging",
+    "fork_run",
     "get_artifact_uri",
     "get_experiment",
     "get_experiment_by_name",
@@ -120,6 +122,7 @@ __all__ = [
     "register_model",
     "restore_experiment",
     "restore_run",
+    "rewind_run",
     "search_experiments",
     "search_model_versions",
     "search_registered_models",
@@ -135,4 +138,5 @@ __all__ = [
     "start_run",
     "testing",
     "tracking",
+    "unrewind_run",
 ]

@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,12 @@ from runstream._sender_delivery import DONE, Delivery
 from runstream._sender_relay import download, relay
 from runstream._sender_uploads import Upload, Uploader
 from runstream._sender_upstream import Upstream
+from runstream._sender_waiters import Waiter, session_state
 from runstream._slots import FORMAT
 from runstream._start import version
 from runstream._state import StateFolder
 from runstream.v1 import metrics_pb2
-from runstream.v1.control_pb2 import ControlRequest, ControlResponse, SenderCall, SenderState, SessionState
+from runstream.v1.control_pb2 import ControlRequest, ControlResponse, SenderCall, SenderState
 
 if TYPE_CHECKING:
     from runstream._config import Config
@@ -41,16 +41,6 @@ DRAIN_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
 _BUSY, _CALM, _AWAY = 0.02, 0.1, 0.5  # seconds between looks at the journals; the last: no server to send to
 _CALM_AFTER = 3.0
-
-
-class Waiter:
-    """A FLUSH under way."""
-
-    def __init__(self, session_id: str, sequence: int, timeout: float) -> None:
-        self.session_id = session_id
-        self.sequence = sequence
-        self.deadline = time.monotonic() + timeout
-        self.answer: Future[SenderState] = Future()
 
 
 class SenderCore:
@@ -372,9 +362,9 @@ class SenderCore:
     def _state(self, waiter: Waiter, delivery: Delivery | None) -> SenderState:
         state = self._own_state()
         if not waiter.session_id:
-            state.sessions.extend(_session_state(item, 0) for item in self._deliveries.values())
+            state.sessions.extend(session_state(item, 0) for item in self._deliveries.values())
         elif delivery is not None:
-            state.sessions.append(_session_state(delivery, waiter.sequence))
+            state.sessions.append(session_state(delivery, waiter.sequence))
             if delivery.error:
                 state.reachable, state.error = False, delivery.error
         elif (folder := self._folder.journals / waiter.session_id).exists() and not (folder / DONE).exists():
@@ -389,13 +379,3 @@ class SenderCore:
         return SenderState(
             version=version(), pid=os.getpid(), reachable=upstream.reachable, error=upstream.error
         )
-
-
-def _session_state(delivery: Delivery, sequence: int) -> SessionState:
-    return SessionState(
-        session_id=delivery.session_id,
-        written=max(sequence, delivery.written()),
-        acknowledged=delivery.acknowledged,
-        pending_uploads=len(delivery.uploads),
-        refused=len(delivery.refused),
-    )

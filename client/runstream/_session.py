@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,6 +119,8 @@ class Session(SessionWriter):
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all this process logged is stored, uploads included, and say whether it is."""
+        if self._disk is not None:
+            self._disk.write()
         deadline = time.monotonic() + timeout
         while not (answer := self.wait_once(deadline - time.monotonic())).empty:
             if self.config.offline or time.monotonic() >= deadline:
@@ -137,7 +140,8 @@ class Session(SessionWriter):
             if pending.reachable is False:
                 break
             pending = self.wait_once(min(0.5, deadline - time.monotonic()))
-        if pending != self._told:
+        told = replace(self._told, journal=pending.journal)  # which of its journals it is, is no news
+        if pending != told:
             self._told = pending
             pending.report(self.config)
         return pending

@@ -24,6 +24,7 @@ from runstream._state import StateFolder, provenance, state_folder
 if TYPE_CHECKING:
     from runstream._config import Config
     from runstream._control import Link
+    from runstream._disk import DiskWriter
     from runstream._keeper import Keeper
 
 logger = logging.getLogger("runstream")
@@ -43,6 +44,7 @@ class SessionWriter:
         """
         self._folder: StateFolder = state_folder(config)
         self._journal: Journal | None = None
+        self._disk: DiskWriter | None = None
         self._keeper: Keeper | None = None
         self._past: list[tuple[Path, int]] = []
         self._known: dict[str, RunEntry] = {}
@@ -134,6 +136,10 @@ class SessionWriter:
             self._no_journal(error)
             raise Full from error
         self._journal = journal
+        if self.config.journal_fsync:
+            from runstream._disk import DiskWriter
+
+            self._disk = DiskWriter(journal)
         self.log_metric = journal.bind(self._slow_metric)
         if not self.config.offline:
             self._keeper = self._keeper or self._new_keeper()
@@ -165,6 +171,8 @@ class SessionWriter:
         journal, self._journal = self._journal, None
         assert journal is not None
         self.log_metric = self._log_metric
+        if self._disk is not None:
+            self._disk.stop()
         written = journal.written()  # without the closing record, which nobody needs to wait for
         journal.close()
         self._lost += journal.lost
@@ -253,6 +261,7 @@ class SessionWriter:
         self._lost = 0
         # A child declares what its parent did, so that it may come first, but the parent answers for the end.
         self._known = {run_id: replace(entry, owner=False) for run_id, entry in self._known.items()}
+        self._disk = None
         if journal is not None:
             journal.forget()
         if self._keeper is not None:

@@ -235,11 +235,11 @@ def _warn_network(root: Path) -> None:
         )
 
 
-def _file_system(path: Path) -> str:
+def _file_system(path: Path, mounts: str = "/proc/self/mounts") -> str:
     """Return the kind of file system that holds `path`, or "" where the system does not say."""
     best, kind = "", ""
     try:
-        lines = Path("/proc/self/mounts").read_text().splitlines()
+        lines = Path(mounts).read_text().splitlines()
     except OSError:
         return ""
     for line in lines:

@@ -90,12 +90,25 @@ def find(path: Path) -> list[Path]:
     found = [
         meta.parent for depth in range(1, _DEPTH) for meta in path.glob("/".join("*" * depth) + f"/{META}")
     ]
-    return sorted((f for f in found if not f.name.startswith(".")), key=lambda f: (f / META).stat().st_mtime)
+    return sorted((f for f in found if not f.name.startswith(".")), key=_begun)
+
+
+def _begun(folder: Path) -> float:
+    try:
+        return (folder / META).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0  # delivered meanwhile
 
 
 def journals(config: Config, path: Path | None = None) -> list[JournalInfo]:
     """Return what there is in the state directory, or below `path`."""
-    return [inspect(folder) for folder in find(path or state_root(config.state_dir))]
+    found = []
+    for folder in find(path or state_root(config.state_dir)):
+        try:
+            found.append(inspect(folder))
+        except FileNotFoundError:
+            continue  # a sender has delivered it meanwhile
+    return [info for info in found if info.state != "damaged" or info.folder.exists()]
 
 
 def inspect(folder: Path) -> JournalInfo:
@@ -220,8 +233,12 @@ def _deliver(
         core.close()
     counter.next_group()
     for info in group:
-        if info.folder in left:
-            report.failed.append((inspect(info.folder), left[info.folder]))
+        try:
+            failed = inspect(info.folder) if info.folder in left else None
+        except FileNotFoundError:
+            failed = None  # a sender was quicker
+        if failed is not None:
+            report.failed.append((failed, left[info.folder]))
         else:
             report.delivered.append(info)
 

@@ -65,6 +65,7 @@ def trainer(
     progress.write_bytes(bytes(LAYOUT.size))
     command = [sys.executable, "-m", "tests.faults.trainer", str(progress), str(limit), str(pause)]
     extra = {"FAULT_RUN_ID": run_id} if run_id else {}
+    extra |= {"RUNSTREAM_SYSTEM_METRICS": "0", "RUNSTREAM_SNAPSHOT": "0"}  # the counts are of the loop alone
     log = folder / "trainer.log"
     with progress.open("r+b") as file, log.open("wb") as output:
         shared = mmap.mmap(file.fileno(), LAYOUT.size)
