@@ -184,6 +184,15 @@ def test_a_version_is_not_made_of_files_that_its_maker_may_not_read(lab, source)
     assert not lab.theirs(registry_pb2.SearchModelVersionsRequest(filter=f"name = '{name}'")).model_versions
 
 
+def test_a_model_named_like_an_alias_of_another_opens_nothing(lab) -> None:
+    name = f"{lab.name} closed"
+    lab.mine(registry_pb2.SetRegisteredModelAliasRequest(name=name, alias="best", version="1"))
+    lab.theirs(registry_pb2.CreateRegisteredModelRequest(name=f"{name}@best"))
+    with pytest.raises(ApiError) as refused:
+        lab.theirs(registry_pb2.CreateModelVersionRequest(name=f"{name}@best", source=f"models:/{name}@best"))
+    assert refused.value.code is grpc.StatusCode.NOT_FOUND
+
+
 def test_a_user_does_not_choose_where_artifacts_lie(lab) -> None:
     asked = experiments_pb2.CreateExperimentRequest(
         name=unique("placed"), artifact_location=f"mlflow-artifacts:/{lab.name.replace(' ', '')}"

@@ -129,8 +129,12 @@ def _uri(connection: sa.Connection, uri: str, settings: LocationSettings) -> lis
     if scheme.lower() == "runs":
         return list(_runs(connection, [name]).values())
     if scheme.lower() == "models":
-        plain = _logged_models(connection, [name]) or _registered_models(connection, [name])
-        return list((plain or _registered_models(connection, [name.rpartition("@")[0]])).values())
+        # Read as store/sources.py reads it: a model may be named like the alias of another.
+        if "/" in rest.lstrip("/"):
+            return list(_registered_models(connection, [name]).values())
+        if "@" in name:
+            return list(_registered_models(connection, [name.rpartition("@")[0]]).values())
+        return list(_logged_models(connection, [name]).values())
     location = parse_location(uri, "source")
     root = str(location)[: len(str(location)) - len("/".join(location.path.parts))]
     if target := _owner(connection, location.path.parts, root):
