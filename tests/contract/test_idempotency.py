@@ -131,6 +131,15 @@ def test_runs_and_model_versions_are_created_once(server):
     assert post(server, VERSION, body, new_key())[1]["model_version"]["version"] == "2"
 
 
+def test_what_took_effect_is_answered_so_even_when_it_could_not_be_done_now(server, db, run_id):
+    key = new_key()
+    assert post(server, METRIC, point(run_id), key) == (200, {})
+    post(server, "/api/2.0/mlflow/runs/delete", {"run_id": run_id})
+    assert post(server, METRIC, point(run_id), key) == (200, {})
+    assert post(server, METRIC, point(run_id), new_key())[0] == 400
+    assert stored(db, run_id) == 1
+
+
 def test_duplicates_at_once_have_one_effect_and_one_answer(server, db, run_id):
     create, log = new_key(), new_key()
     with ThreadPoolExecutor(8) as pool:

@@ -15,6 +15,12 @@ from tests.streams import Session, numbered, status, stream_to
 LOST_AFTER = 600.0
 
 
+@pytest.fixture(scope="module", params=["sqlite-local", "postgres-minio"])
+def server(request, make_server):
+    """Return a server on each kind of store that does not watch runs by itself."""
+    return make_server(request.param, lost_after=0.0)
+
+
 @pytest.fixture
 def call(server):
     """Return the function that sends a request over gRPC; sessions behave the same on all doors."""
@@ -50,10 +56,15 @@ def silence(db, session, seconds):
     db.write(back)
 
 
+def release_leases(db):
+    """Take the lease from the server's own watch."""
+    db.write(lambda connection: connection.exec_driver_sql("DELETE FROM leases WHERE name = 'run watch'"))
+
+
 def look(db):
     """Let a watch look now, whoever has the lease; return how many runs it ended."""
     watch = RunWatch(db, LOST_AFTER)
-    db.write(lambda connection: connection.exec_driver_sql("DELETE FROM leases WHERE name = 'run watch'"))
+    release_leases(db)
     return watch.run_once()
 
 
@@ -161,11 +172,24 @@ def test_a_killed_run_goes_on_when_it_is_resumed(call, db, owner):
     assert look(db) == 1
 
 
+def test_an_outage_is_not_held_against_the_runs(call, db, owner):
+    silence(db, owner, 2 * LOST_AFTER)
+    clock = [0.0]
+    watch = RunWatch(db, LOST_AFTER, lambda: clock[0])
+    release_leases(db)
+    for moment, ended in ((15, 0), (60, 0), (115, 0), (400, 0), (450, 0), (500, 0)):
+        clock[0] = moment
+        assert watch.look() == ended, moment  # it was stopped from 115 to 400
+    assert info(call, owner).status == runs_pb2.RUN_STATUS_RUNNING
+    clock[0] = 525
+    assert watch.look() == 1
+
+
 def test_of_many_watches_one_ends_a_run(call, db):
     lost = [started(call, Session(secrets.token_hex(16), owner=True)) for _ in range(5)]
     for session in lost:
         silence(db, session, 2 * LOST_AFTER)
-    db.write(lambda connection: connection.exec_driver_sql("DELETE FROM leases WHERE name = 'run watch'"))
+    release_leases(db)
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda _: RunWatch(db, LOST_AFTER).run_once(), range(4)))
     assert sorted(ended) == [0, 0, 0, 5]

@@ -181,10 +181,12 @@ def test_a_fork_begins_with_the_history_and_goes_its_own_way(call, writer, settl
 
 
 def test_a_whole_history_is_forked_into_another_experiment(call, writer, run, server):
-    writer.send(numbered("loss", 0, 3))
+    for number in range(40):  # more segments than are read at once
+        writer.send(numbered("loss", number, 1))
     asked = runs_pb2.ForkRunRequest(run_id=writer.session.run_id, experiment_id="0")
     made = call(asked)
-    assert (made.points, made.run.info.experiment_id) == (3, "0")
+    assert (made.points, made.run.info.experiment_id) == (40, "0")
+    assert steps(call, made.run.info.run_id) == list(range(40))
     assert made.run.info.status == runs_pb2.RUN_STATUS_RUNNING
     asked.new_run_id = run
     with pytest.raises(ApiError, match="not this fork"):

@@ -1,5 +1,6 @@
 """One attempt at one transaction for a group of works.
 
+    keys of idempotent calls, in order          what was done before is answered and not done
     sessions created and locked, by id          watermarks are stable from here on
     runs declared, numbered, locked, by id      they can be neither deleted nor rewound
     each work judged                            apply, resend, gap, wait, refuse
@@ -44,7 +45,7 @@ from runstream_server.ingest.work import (
     Work,
 )
 from runstream_server.store.engine import is_transient
-from runstream_server.store.idempotency import claim
+from runstream_server.store.idempotency import claim, forget
 from runstream_server.store.liveness import take_back
 from runstream_server.store.model_metrics import write_model_metrics
 from runstream_server.store.runs import RunKey, ensure_run, lock_runs, require_active, resolve, run_not_found
@@ -78,6 +79,8 @@ class Commit:
     """Declarations that cannot be met."""
     arrived: set[SessionRun] = field(default_factory=set)
     """Runs that exist."""
+    _known: dict[int, ServerError | None] = field(default_factory=dict)
+    _twins: dict[int, UnaryWork] = field(default_factory=dict)
     _fences: dict[SessionRun, int] = field(default_factory=dict)
     _denied: dict[SessionRun, ServerError] = field(default_factory=dict)
     _found: dict[str, int] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class Commit:
         """Do everything up to the COMMIT. Raises: WorkFailed; whatever the database raises."""
         members = [work for work in self.works if isinstance(work, SessionWork)]
         self._outcome = {id(work): Outcome() for work in members}
+        self._claim()
         self._hold_sessions(members)
         self._find_strangers(members)
         self._declare(members)
@@ -98,7 +102,6 @@ class Commit:
         for work in self.works:
             answer = self._judge(work, units) if isinstance(work, SessionWork) else self._check(work, unary)
             self.outcomes.append(answer)
-        unary = self._claim(unary)
         self._take_back(members)
         self._apply(units, unary)
         self._move(members)
@@ -290,29 +293,36 @@ class Commit:
         return [refusal(unit, error) for unit, error in found]
 
     def _check(self, work: UnaryWork, unary: list[tuple[UnaryWork, RunKey]]) -> ServerError | None:
-        if work.run_id not in self._runs:
-            return run_not_found(work.run_id)
+        work = self._twins.get(id(work), work)
+        if id(work) in self._known:
+            return self._known[id(work)]
         try:
+            if work.run_id not in self._runs:
+                raise run_not_found(work.run_id)
             unary.append((work, require_active(self._runs[work.run_id])))
+            answer = None
         except ServerError as error:
-            return error
-        return None
+            answer = error
+            if work.scope:
+                forget(self.connection, work.scope, 0)  # it may be tried again
+        self._known[id(work)] = answer
+        return answer
 
-    def _claim(self, unary: list[tuple[UnaryWork, RunKey]]) -> list[tuple[UnaryWork, RunKey]]:
-        """Note the keys of unary works; return the works that are new."""
-        if not any(work.scope for work, _ in unary):
-            return unary
-        fresh = [pair for pair in unary if not pair[0].scope]
-        keyed = [(work.scope, work, key) for work, key in unary if work.scope]
-        place = {id(work): at for at, work in enumerate(self.works)}
+    def _claim(self) -> None:
+        """Note the keys of unary works, and which of the works have been done before."""
+        keyed = [(work.scope, work) for work in self.works if isinstance(work, UnaryWork) and work.scope]
+        first: dict[tuple[str, str], UnaryWork] = {}
         # In one order everywhere, as all locks.
-        for scope, work, key in sorted(keyed, key=lambda item: (item[0].user, item[0].key)):
+        for scope, work in sorted(keyed, key=lambda item: (item[0].user, item[0].key)):
             try:
                 if not claim(self.connection, scope, 0)[0]:
-                    fresh.append((work, key))
+                    first[scope.user, scope.key] = work
+                elif twin := first.get((scope.user, scope.key)):
+                    self._twins[id(work)] = twin
+                else:
+                    self._known[id(work)] = None
             except ServerError as error:
-                self.outcomes[place[id(work)]] = error
-        return fresh
+                self._known[id(work)] = error
 
     def _take_back(self, works: Sequence[SessionWork]) -> None:
         lost = {run_id for run_id, key in self._runs.items() if key.lost}

@@ -21,7 +21,7 @@ from runstream_server.ingest.storage import Part, SegmentRow, Storage
 from runstream_server.ingest.summaries import Summaries
 from runstream_server.store import tables as t
 from runstream_server.store.run_creation import insert_run
-from runstream_server.store.run_locks import RunKey, lock_active, resolve
+from runstream_server.store.run_locks import RunKey, lock_active, resolve, run_not_found
 from runstream_server.store.run_moves import move_inputs
 from runstream_server.store.run_reader import read_run
 from runstream_server.validation import RUN_NAME_TAG
@@ -62,14 +62,18 @@ def fork(connection: sa.Connection, storage: Storage, asked: Fork) -> runs_pb2.F
     step = "" if asked.step is None else str(asked.step)
     lineage = {PARENT_TAG: asked.run_id, FORKED_FROM: asked.run_id, FORKED_AT: step}
     experiment = parent.experiment if asked.experiment is None else asked.experiment
-    if _find(connection, asked.new_run_id, lineage) is None and insert_run(
-        connection, experiment, asked.new_run_id, asked.run_name, asked.user_id, None, lineage
-    ):
-        child = resolve(connection, [asked.new_run_id])[asked.new_run_id]
-        _copy_rows(connection, parent, child)
-        _copy_points(connection, storage, parent, child, _ALL if asked.step is None else asked.step)
-    else:
-        child = _find(connection, asked.new_run_id, lineage) or parent
+    child = _find(connection, asked.new_run_id, lineage)
+    if child is None:
+        made = insert_run(
+            connection, experiment, asked.new_run_id, asked.run_name, asked.user_id, None, lineage
+        )
+        # Unless the same call came twice at once, and the other one was first.
+        child = _find(connection, asked.new_run_id, lineage)
+        if child is None:
+            raise run_not_found(asked.new_run_id, "new_run_id")
+        if made:
+            _copy_rows(connection, parent, child)
+            _copy_points(connection, storage, parent, child, _ALL if asked.step is None else asked.step)
     count = sa.select(sa.func.sum(t.latest_metrics.c.count)).where(t.latest_metrics.c.run == child.run)
     points = int(connection.scalar(count) or 0)
     return runs_pb2.ForkRunResponse(run=read_run(connection, asked.new_run_id), points=points)

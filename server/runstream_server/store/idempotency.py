@@ -132,11 +132,16 @@ def claim(connection: sa.Connection, scope: Scope, part: int) -> tuple[bool, Any
     return True, _decode(bytes(result or b"null"))
 
 
+def forget(connection: sa.Connection, scope: Scope, part: int) -> None:
+    """Give back a key that this transaction took: what it was for is not done."""
+    connection.execute(sa.delete(idempotency_keys).where(_is(scope, part)))
+
+
 def _keep(connection: sa.Connection, scope: Scope, part: int, made: Any) -> None:
     try:
         result = _encode(made)
     except TypeError:
-        connection.execute(sa.delete(idempotency_keys).where(_is(scope, part)))
+        forget(connection, scope, part)
         return
     connection.execute(sa.update(idempotency_keys).where(_is(scope, part)).values(result=result))
 
