@@ -1,9 +1,13 @@
 """Paths of artifacts that lead elsewhere, sent as they are: HOSTILE A01, A10 to A15, A19, A21, A24, C09."""
 
+from typing import Any
+
+import grpc
 import pytest
 
 from runstream.v1 import (
     artifacts_pb2,
+    artifacts_pb2_grpc,
     experiments_pb2,
     logged_models_pb2,
     metrics_pb2,
@@ -12,6 +16,7 @@ from runstream.v1 import (
 )
 from runstream.v1 import proxied_artifacts_pb2 as proxied
 from runstream_server.gateway.routes import twins
+from tests.doors import error_of_rpc
 from tests.security.raw import exchange
 
 # As they are written in a URL.
@@ -156,6 +161,19 @@ def test_a_path_in_a_message_stays_below_its_owner(attack, path):
     attack.refuse(artifacts_pb2.DeleteArtifactRequest(run_id=attack.run, path=path))
     attack.refuse(artifacts_pb2.PresignUploadRequest(run_id=attack.run, path=path))
     attack.refuse(artifacts_pb2.PresignDownloadRequest(owner=owner, path=path))
+    model = artifacts_pb2.ArtifactOwner(model_id=attack.logged_model)
+    attack.refuse(artifacts_pb2.ListArtifactsRequest(owner=model, path=path))
+    stub = artifacts_pb2_grpc.ArtifactServiceStub
+    with grpc.insecure_channel(attack.server.grpc) as channel:
+        for each in (owner, model):
+            wanted = artifacts_pb2.DownloadArtifactRequest(owner=each, path=path)
+            frames: Any = stub(channel).DownloadArtifact(wanted, timeout=5)
+            attack.refused("DownloadArtifact", error_of_rpc(frames.exception()).http, b"", 0.0)
+        for named in ({"run_id": attack.run}, {"model_id": attack.logged_model}):
+            header = artifacts_pb2.UploadHeader(path=path, **named)
+            sent = iter([artifacts_pb2.UploadArtifactRequest(header=header)])
+            stored: Any = stub(channel).UploadArtifact.future(sent, timeout=5)
+            attack.refused("UploadArtifact", error_of_rpc(stored.exception()).http, b"", 0.0)
     attack.refuse(proxied.ListProxiedArtifactsRequest(path=path))
     attack.refuse(proxied.CreateMultipartUploadRequest(artifact_path=f"{attack.root}/{path}", path="x"))
     attack.refuse(proxied.DeleteProxiedArtifactRequest(artifact_path=f"{attack.root}/{path}"))
