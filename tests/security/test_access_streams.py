@@ -65,7 +65,9 @@ def test_a_stream_for_ones_own_run_cannot_write_to_anothers(guarded, foreign, us
     own = Session(secrets.token_hex(16), experiment)
     other = Session(foreign.run_id, foreign.experiment_id, create=False)
     for session in (own, other):
-        stream.send(session.open())
+        frame = session.open()
+        frame.user = "somebody else"
+        stream.send(frame)
         assert stream.receive().session_id == session.session_id
     stream.send(own.batch(numbered("loss", 0, 5), [tag("mlflow.user", "somebody else", 5)]))
     assert stream.until_ack(own) == []
@@ -74,6 +76,8 @@ def test_a_stream_for_ones_own_run_cannot_write_to_anothers(guarded, foreign, us
     assert [unit.reason for unit in refused] == ["RESOURCE_DOES_NOT_EXIST"] * 2
     assert stored(guarded, foreign.run_id) == 0
     assert stored(guarded, own.run_id) == 5
+    sources = guarded.call(runs_pb2.ListRunSourcesRequest(run_id=own.run_id)).sources
+    assert {source.user for source in sources if source.source} == {login}
     run = guarded.call(runs_pb2.GetRunRequest(run_id=own.run_id)).run
     assert run.info.user_id == login
     assert {item.value for item in run.data.tags if item.key == "mlflow.user"} == {login}

@@ -108,6 +108,8 @@ class MetricStream:
         session.dead, session.rewound_to = False, None
         work = open_work(frame, session.dictionary, lambda outcome: self._done(work, outcome))
         work.rights = self._rights
+        if self._rights:
+            frame.user = self._rights.login
         if len(self._sessions) >= MAX_SESSIONS and frame.session_id not in self._sessions:
             raise InvalidArgument(f"a stream carries at most {MAX_SESSIONS} sessions", field="session_id")
         self._sessions[frame.session_id] = session

@@ -101,6 +101,8 @@ class MetricWriter:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         work = open_work(opened, Dictionary(), _resolver(future))
         work.rights = rights
+        if rights:
+            opened.user = rights.login
         if batch is not None:
             work.take(batch, self.max_batch_points)
         outcome = await self._wait(work, future, within)
