@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from runstream._journal import ACK
+
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,28 @@ class Ack:
             return cls()
 
     def write(self, folder: Path) -> None:
-        """Replace the file. Raises: OSError."""
+        """Replace the file; on a full disk write into the block it has, so that room can be made.
+
+        Raises: OSError.
+        """
+        text = json.dumps(asdict(self)).encode()
         temporary = folder / f"{ACK}.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump(asdict(self), file)
-        temporary.rename(folder / ACK)
+        try:
+            write_padded(temporary, text)
+            temporary.rename(folder / ACK)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or len(text) > _BLOCK:
+                raise
+            descriptor = os.open(folder / ACK, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(descriptor, text.ljust(_BLOCK), 0)
+            finally:
+                os.close(descriptor)
+
+
+def write_padded(path: Path, text: bytes) -> None:
+    """Write a file that has a whole block of the disk at least. Raises: OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(text.ljust(_BLOCK))

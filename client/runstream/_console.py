@@ -102,8 +102,10 @@ class Console:
     def _add(self, number: int, text: str) -> None:
         if self._left <= 0 or not isinstance(text, str):
             return
-        waiting = self._waiting[number] + text
         now = time.monotonic()
+        if not self._waiting[number]:
+            self._since[number] = now
+        waiting = self._waiting[number] + text
         end = waiting.rfind("\n") + 1
         if not end and (len(waiting) >= _PIECE or now - self._since[number] >= _PAUSE):
             end = len(waiting)

@@ -78,6 +78,10 @@ class Journal:
         self._next_series = 0
         self._lost_file = os.open(folder / LOST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._write_lost()
+        # The sender's first word on how far it is, so that it has room for the next one on a full disk too.
+        acknowledged = os.open(folder / ACK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.write(acknowledged, b'{"sequence": 0, "statuses": {}}'.ljust(4096))
+        os.close(acknowledged)
         self._enter(0)
 
     @classmethod

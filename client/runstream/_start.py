@@ -27,6 +27,14 @@ _TRIES = 5  # a sender may be killed while it starts
 _starting = threading.Lock()
 
 
+def _after_fork() -> None:
+    global _starting
+    _starting = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def version() -> str:
     """Return the version of the distribution."""
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runstream import _state
 from runstream._config import Config
 from runstream._errors import RunstreamError
 from runstream._session import Session
@@ -119,3 +120,30 @@ def test_a_spooled_file_is_a_copy_with_its_digest(tmp_path):
     with pytest.raises(FileNotFoundError):
         spool_file(tmp_path, tmp_path / "absent", "x")
     assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw,vers=4.2 0 0
+/dev/vdb /home/fast xfs rw 0 0
+proc /proc proc rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/me/.local", "nfs4"), ("/home/fast/me", "xfs"), ("/homes", "ext4"), ("/tmp", "ext4")],
+    ids=["on NFS", "a local disk below NFS", "a name that begins alike", "elsewhere"],
+)
+def test_the_file_system_of_a_folder_is_found_among_the_mounts(tmp_path, path, kind):
+    """A table of mounts stands for a network file system: none can be mounted in a test."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS)
+    assert _state._file_system(Path(path), str(mounts)) == kind
+
+
+def test_a_state_folder_on_a_network_file_system_is_told_once_a_folder(config, monkeypatch, caplog):
+    monkeypatch.setattr(_state, "_file_system", lambda path: "nfs4")
+    state_folder(config)
+    (record,) = [record for record in caplog.records if "network file system" in record.message]
+    assert "RUNSTREAM_STATE_DIR" in record.message
