@@ -27,6 +27,9 @@ from runstream._state import StateFolder, fingerprint, lock_holder, machine, mac
 QUIET_SECONDS = 600.0
 """A journal of another machine is taken over only when it was not written for this long."""
 _STALL_SECONDS = 15.0
+_HELD_SECONDS = 60.0
+"""Stalls of another sender are shorter than this: after an outage it pauses up to 10 s between two tries to
+connect, each try may take as long again, and it notes its progress only then."""
 _DEPTH = 5
 
 State = Literal["written", "waiting", "delivering", "done", "damaged"]
@@ -261,7 +264,9 @@ def _drive(core: SenderCore, group: list[JournalInfo], counter: _Counter, patien
         trouble_since = None if core.upstream.reachable else trouble_since or now
         if trouble_since is not None and now - trouble_since >= patience:
             return {info.folder: errors.get(info.folder) or core.upstream.error for info in left}
-        if core.upstream.reachable and now - moved_at > _STALL_SECONDS and not core.busy():
+        ours = {item.folder for item in core.sessions()}
+        stall = _STALL_SECONDS if all(info.folder in ours for info in left) else _HELD_SECONDS
+        if core.upstream.reachable and now - moved_at > stall and not core.busy():
             held = "another sender has it and does not get on; `runstream status` shows more"
             return {info.folder: errors.get(info.folder) or held for info in left}
 

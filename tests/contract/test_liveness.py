@@ -9,7 +9,7 @@ import pytest
 from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.ingest.watch import RunWatch
 from runstream_server.store.tables import sessions as sessions_table
-from tests.doors import GrpcDoor
+from tests.doors import GrpcDoor, error_of_rpc
 from tests.streams import Session, numbered, status, stream_to
 
 LOST_AFTER = 600.0
@@ -113,6 +113,27 @@ def test_any_sign_of_a_session_takes_a_lost_run_back(server, call, db, sign):
 
             db.write(sessions.touch, {session.session_id})
         assert info(call, session).status == runs_pb2.RUN_STATUS_RUNNING
+
+
+def test_a_heartbeat_counts_only_for_a_session_of_its_own_stream(server, call, db, owner):
+    """Who knows an id, or may not open the session, keeps no run alive and takes none back."""
+    silence(db, owner, 2 * LOST_AFTER)
+    beat = metrics_pb2.SessionHeartbeat(session_id=owner.session_id)
+    with stream_to(server.grpc) as stream:
+        stream.send(Session(secrets.token_hex(16)).open())
+        stream.receive()
+        stream.send(beat)
+        _, error = stream.rest()
+        refused = error_of_rpc(error)
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "was not opened on this stream" in refused.message
+    with stream_to(server.grpc) as stream:
+        stranger = Session(secrets.token_hex(16))
+        stream.send(stranger.open(next_sequence=5))  # refused: the server knows no such session
+        assert stream.receive().reason == "SESSION_EXPIRED"
+        stream.send(metrics_pb2.SessionHeartbeat(session_id=stranger.session_id))
+        stream.send(owner.open())  # answered, so the stream goes on
+        assert stream.receive().session_id == owner.session_id
 
 
 def test_a_run_with_a_live_rank_is_not_lost(call, db, owner):

@@ -16,7 +16,7 @@ from runstream.v1 import metrics_pb2
 from runstream_server.errors import InvalidArgument, ServerError, SessionExpired, Unavailable
 from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork
-from runstream_server.ingest.writer import MetricWriter, check_session_id, open_work, opened_frame
+from runstream_server.ingest.writer import MetricWriter, open_work, opened_frame
 
 Response = metrics_pb2.StreamMetricsResponse
 
@@ -97,11 +97,16 @@ class MetricStream:
         elif kind == "open":
             await self._open(request.open)
         elif kind == "heartbeat":
-            self._writer.batcher.touch(check_session_id(request.heartbeat.session_id))
+            self._heartbeat(request.heartbeat)
         elif kind == "close":
             await self._close(request.close)
         else:
             raise InvalidArgument("the frame holds nothing this server knows", field="frame")
+
+    def _heartbeat(self, frame: metrics_pb2.SessionHeartbeat) -> None:
+        # Opened here, so that nobody keeps alive what they could not open, nor after it was refused.
+        if not self._session(frame.session_id).dead:
+            self._writer.batcher.touch(frame.session_id)
 
     async def _open(self, frame: metrics_pb2.OpenSession) -> None:
         session = self._sessions.get(frame.session_id) or _Session()
