@@ -20,7 +20,8 @@ list_artifacts load_table log_artifact log_artifacts log_batch log_dict log_figu
 log_input log_inputs log_metric log_metrics log_param log_params log_stream log_table log_text
 register_model restore_experiment restore_run rewind_run search_experiments search_model_versions
 search_registered_models search_runs set_experiment set_experiment_tag set_experiment_tags
-set_model_version_tag set_registry_uri set_tag set_tags set_tracking_uri start_run testing tracking unrewind_run
+set_model_version_tag set_registry_uri set_tag set_tags set_tracking_uri start_run testing tracking
+unrewind_run
 """
 
 

@@ -96,7 +96,7 @@ class GrpcDoor:
                 ("grpc.max_receive_message_length", self._settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._settings.max_streams),
-                # Only uncompressed messages: 32 MiB on the wire can be 32 GiB, made before any limit is asked.
+                # Only uncompressed messages: 32 MiB on the wire can be 32 GiB, made before a limit is asked.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
                 # What a stream may send ahead of its reader. By itself gRPC lets that grow with the
                 # bandwidth: four uploads of 1 GiB at once took 480 to 750 MiB, with this bound 60 to 75.
