@@ -1157,7 +1157,7 @@ class GetMetricSeriesRequest(_message.Message):
     (timestamps less the run's start), or `metric:KEY` (buckets of steps, placed at the metric KEY).
     """
     if_none_match: _builtins.str
-    """Optional. The etag of an earlier answer to the same query."""
+    """Optional, with max_points. The etag of an earlier answer to the same query."""
     @_builtins.property
     def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Runs, at most 500."""
@@ -1272,7 +1272,7 @@ class GetMetricSeriesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; absent on the last page and with max_points."""
     etag: _builtins.str
-    """Changes whenever the answer may have changed."""
+    """With max_points: changes whenever the answer may have changed."""
     not_modified: _builtins.bool
     """Whether the answer is the one of if_none_match; series are left out then."""
     @_builtins.property

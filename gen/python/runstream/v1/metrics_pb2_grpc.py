@@ -138,7 +138,8 @@ class MetricServiceServicer(object):
 
         Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT for a bad page token.
         Limits: max_results 1 to 25,000 per page; without it all points are returned
-        up to 25,000 and a page token when there are more.
+        up to 25,000 and a page token when there are more. Over REST all points come
+        in one answer when max_results is absent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,7 +79,8 @@ class MetricServiceStub:
 
     Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT for a bad page token.
     Limits: max_results 1 to 25,000 per page; without it all points are returned
-    up to 25,000 and a page token when there are more.
+    up to 25,000 and a page token when there are more. Over REST all points come
+    in one answer when max_results is absent.
     """
     GetMetricSeries: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricSeriesRequest, _metrics_pb2.GetMetricSeriesResponse]
     """Returns many series, of many runs and keys, in columns.
@@ -163,7 +164,8 @@ class MetricServiceAsyncStub(MetricServiceStub):
 
     Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT for a bad page token.
     Limits: max_results 1 to 25,000 per page; without it all points are returned
-    up to 25,000 and a page token when there are more.
+    up to 25,000 and a page token when there are more. Over REST all points come
+    in one answer when max_results is absent.
     """
     GetMetricSeries: _aio.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricSeriesRequest, _metrics_pb2.GetMetricSeriesResponse]  # type: ignore[assignment]
     """Returns many series, of many runs and keys, in columns.
@@ -268,7 +270,8 @@ class MetricServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Codes: NOT_FOUND for an unknown run; INVALID_ARGUMENT for a bad page token.
         Limits: max_results 1 to 25,000 per page; without it all points are returned
-        up to 25,000 and a page token when there are more.
+        up to 25,000 and a page token when there are more. Over REST all points come
+        in one answer when max_results is absent.
         """
 
     @_abc_1.abstractmethod
