@@ -53,6 +53,11 @@ def run_info(message: runs_pb2.RunInfo) -> types.RunInfo:
         lifecycle_stage=message.lifecycle_stage,
         artifact_uri=_given(message, "artifact_uri"),
         run_name=_given(message, "run_name"),
+        liveness=(
+            runs_pb2.Liveness.Name(message.liveness).removeprefix("LIVENESS_")
+            if message.HasField("liveness")
+            else None
+        ),
     )
 
 

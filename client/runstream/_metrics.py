@@ -16,16 +16,27 @@ class MetricMethods(Caller):
     """Reads histories point by point, or in columns."""
 
     def get_metric_history(
-        self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
+        self,
+        run_id: str,
+        key: str,
+        max_results: int | None = None,
+        page_token: str | None = None,
+        *,
+        source: int | None = None,
     ) -> PagedList[Metric]:
         """Return the points of a metric in order of (timestamp, step, value), all or `max_results` of them.
 
-        An unknown key has no points. Raises: NotFound for an unknown run.
+        source: only the points of that source, see `list_run_sources`. An unknown key has no points.
+        Raises: NotFound for an unknown run.
         """
         points: PagedList[Metric] = PagedList(token=page_token)
         while True:
             request = pb.GetMetricHistoryRequest(
-                run_id=run_id, metric_key=key, max_results=max_results, page_token=points.token or None
+                run_id=run_id,
+                metric_key=key,
+                max_results=max_results,
+                page_token=points.token or None,
+                source=source,
             )
             answer = self._call(f"{_SERVICE}/GetMetricHistory", request, pb.GetMetricHistoryResponse)
             points.extend(map(convert.metric, answer.metrics))

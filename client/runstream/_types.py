@@ -186,6 +186,8 @@ class RunInfo(Entity):
     lifecycle_stage: str = LifecycleStage.ACTIVE
     artifact_uri: str | None = None
     run_name: str | None = None
+    liveness: str | None = None
+    """STALE after a minute in which nobody was heard of, LOST once the server has ended it; else None."""
 
     @property
     def run_uuid(self) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from runstream.v1 import metrics_pb2, runs_pb2
+from runstream.v1 import metrics_pb2, runs_pb2, views_pb2
 from runstream_server.ingest.watch import RunWatch
 from runstream_server.store.tables import sessions as sessions_table
 from tests.doors import GrpcDoor, error_of_rpc
@@ -72,12 +72,22 @@ def info(call, session):
     return call(runs_pb2.GetRunRequest(run_id=session.run_id)).run.info
 
 
+def column(call, session):
+    """Return what the column `liveness` of a window says of a session's run, None for nothing."""
+    query = views_pb2.RunQuery(experiment_ids=["0"], filter=f"run_id = '{session.run_id}'")
+    answer = call(views_pb2.WindowRunsRequest(query=query, columns=["status", "attributes.liveness"]))
+    assert list(answer.run_ids) == [session.run_id]
+    (text,) = answer.columns[1].texts
+    return None if list(answer.columns[1].missing) == [0] else text
+
+
 def test_a_silent_run_is_stale_then_lost_and_comes_back_with_its_session(call, db, owner):
     assert not info(call, owner).HasField("liveness")
     silence(db, owner, 61)
     assert info(call, owner).liveness == runs_pb2.LIVENESS_STALE
     found = call(runs_pb2.SearchRunsRequest(experiment_ids=["0"])).runs
     assert {run.info.liveness for run in found if run.info.run_id == owner.run_id} == {2}
+    assert column(call, owner) == "STALE"
     assert look(db) == 0
     silence(db, owner, LOST_AFTER)
     before = info(call, owner)
@@ -86,6 +96,7 @@ def test_a_silent_run_is_stale_then_lost_and_comes_back_with_its_session(call, d
     after = info(call, owner)
     assert (after.status, after.liveness) == (runs_pb2.RUN_STATUS_FAILED, runs_pb2.LIVENESS_LOST)
     assert before.status == runs_pb2.RUN_STATUS_RUNNING
+    assert column(call, owner) == "LOST"
     last_seen = call(runs_pb2.ListRunSourcesRequest(run_id=owner.run_id)).sources[0].last_seen_time
     assert after.end_time == last_seen
     call(metrics_pb2.AppendMetricsRequest(open=owner.open()))
@@ -93,6 +104,7 @@ def test_a_silent_run_is_stale_then_lost_and_comes_back_with_its_session(call, d
     assert back.status == runs_pb2.RUN_STATUS_RUNNING
     assert not back.HasField("end_time")
     assert not back.HasField("liveness")
+    assert column(call, owner) is None
 
 
 @pytest.mark.parametrize("sign", ["batch", "heartbeat"])
@@ -214,6 +226,17 @@ def test_of_many_watches_one_ends_a_run(call, db):
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda _: RunWatch(db, LOST_AFTER).run_once(), range(4)))
     assert sorted(ended) == [0, 0, 0, 5]
+
+
+def test_a_run_heard_of_between_the_look_and_its_end_goes_on(call, db, owner):
+    """Even if two watches look at once, or one of them is slow."""
+    from runstream_server.store.liveness import end_lost, silent_runs
+
+    silence(db, owner, 2 * LOST_AFTER)
+    (run,) = db.read(silent_runs, int(LOST_AFTER * 1000))
+    call(metrics_pb2.AppendMetricsRequest(open=owner.open()))
+    assert not db.write(end_lost, run, int(LOST_AFTER * 1000))
+    assert info(call, owner).status == runs_pb2.RUN_STATUS_RUNNING
 
 
 def test_without_the_lease_locks_still_end_a_run_once(call, db, owner):

@@ -9,7 +9,7 @@ import typer
 from runstream._commands.output import number, time_text
 
 if TYPE_CHECKING:
-    from runstream._types import Run
+    from runstream._types import Run, RunInfo
 
 Columns = Annotated[
     list[str] | None,
@@ -38,7 +38,7 @@ def run_columns(further: list[str] | None) -> list[str]:
 def run_row(run: Run, further: list[str] | None) -> list[object]:
     """Return a row of a table of runs."""
     info = run.info
-    row: list[object] = [info.run_id, info.run_name, info.status, info.lifecycle_stage]
+    row: list[object] = [info.run_id, info.run_name, _status(info), info.lifecycle_stage]
     row += [time_text(info.start_time), time_text(info.end_time)]
     return row + [_value(run, column) for column in further or []]
 
@@ -51,7 +51,7 @@ def run_fields(run: Run) -> list[tuple[str, object]]:
         ("Name", info.run_name),
         ("Experiment Id", info.experiment_id),
         ("User", info.user_id),
-        ("Status", info.status),
+        ("Status", _status(info)),
         ("Stage", info.lifecycle_stage),
         ("Started", time_text(info.start_time)),
         ("Ended", time_text(info.end_time)),
@@ -60,6 +60,11 @@ def run_fields(run: Run) -> list[tuple[str, object]]:
         *((f"Param {key}", value) for key, value in sorted(run.data.params.items())),
         *((f"Tag {key}", value) for key, value in sorted(run.data.tags.items())),
     ]
+
+
+def _status(info: RunInfo) -> str:
+    """Return the status, with what is known of a run that nobody is heard of."""
+    return f"{info.status} ({info.liveness.lower()})" if info.liveness else info.status
 
 
 def _value(run: Run, column: str) -> object:

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from runstream.v1 import views_pb2
+from runstream.v1 import runs_pb2, views_pb2
 from runstream_server.errors import InvalidArgument
 from runstream_server.search.compile import value_of
 from runstream_server.search.cursor import Cursor
@@ -17,15 +17,25 @@ from runstream_server.search.lexer import Source
 from runstream_server.search.order import Term
 from runstream_server.search.tree import Entity
 from runstream_server.store.bulk import among
+from runstream_server.store.liveness import stale_runs
 from runstream_server.store.tables import runs
 
+LIVENESS = "liveness"
+"""The column that is shown and neither searched nor grouped by: it changes with the clock alone."""
 
-def parse_columns(names: Sequence[str], field: str, limit: int) -> list[Term]:
-    """Return what columns are. Raises: InvalidArgument that shows the place; for more than `limit`."""
+
+def parse_columns(names: Sequence[str], field: str, limit: int, *, shown: bool = False) -> list[Term]:
+    """Return what columns are; `shown`: what can only be shown is taken as well.
+
+    Raises: InvalidArgument that shows the place; for more than `limit`.
+    """
     if len(names) > limit:
         raise InvalidArgument(f"at most {limit} {field}, not {len(names)}", field=field)
     terms = []
     for index, name in enumerate(names):
+        if shown and name.strip().removeprefix("attributes.") == LIVENESS:
+            terms.append(Term(Entity.ATTRIBUTE, LIVENESS, True))
+            continue
         cursor = Cursor(Source(name, f"{field}[{index}]"), RUNS)
         found = cursor.identifier()
         if found.entity is Entity.DATASET or not cursor.done():
@@ -39,8 +49,12 @@ def load_columns(
 ) -> list[views_pb2.Column]:
     """Return the columns of runs by their keys, in that order: one query a kind of column."""
     values: list[dict[int, Any]] = [{} for _ in terms]
-    for entity in {term.entity for term in terms}:
-        wanted = [(index, term) for index, term in enumerate(terms) if term.entity is entity]
+    for index, term in enumerate(terms):
+        if _is_liveness(term):
+            values[index] = _liveness(connection, ids)
+    stored = [(index, term) for index, term in enumerate(terms) if not _is_liveness(term)]
+    for entity in {term.entity for _, term in stored}:
+        wanted = [(index, term) for index, term in stored if term.entity is entity]
         load = _load_attributes if entity is Entity.ATTRIBUTE else _load_keyed
         load(connection, ids, wanted, values)
     return [
@@ -51,6 +65,8 @@ def load_columns(
 
 def is_numeric(term: Term) -> bool:
     """Whether a column holds numbers."""
+    if _is_liveness(term):
+        return False
     if term.entity is Entity.ATTRIBUTE:
         return RUNS.attributes[term.key].kind == "number"
     return term.entity is Entity.METRIC
@@ -65,6 +81,22 @@ def make_column(name: str, values: Iterable[Any], *, numeric: bool) -> views_pb2
     else:
         column.texts.extend("" if value is None else str(value) for value in values)
     return column
+
+
+def _is_liveness(term: Term) -> bool:
+    return term.entity is Entity.ATTRIBUTE and term.key == LIVENESS
+
+
+def _liveness(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Any]:
+    """Return STALE or LOST for the runs that are."""
+    running = runs.c.status == runs_pb2.RUN_STATUS_RUNNING
+    query = sa.select(runs.c.id, runs.c.lost_time).where(
+        among(connection, runs.c.id, ids),
+        sa.or_(runs.c.lost_time.is_not(None), running & runs.c.owner_session.is_not(None)),
+    )
+    found = connection.execute(query).all()
+    stale = stale_runs(connection, [row.id for row in found if row.lost_time is None])
+    return {**dict.fromkeys(stale, "STALE"), **{row.id: "LOST" for row in found if row.lost_time is not None}}
 
 
 _Wanted = Sequence[tuple[int, Term]]

@@ -47,7 +47,7 @@ def window_runs(
     limit = check_max_results(request.limit if request.HasField("limit") else 100, MAX_ROWS, "limit")
     if request.offset < 0:
         raise InvalidArgument("offset must not be negative", field="offset")
-    terms = parse_columns(request.columns, "columns", MAX_COLUMNS)
+    terms = parse_columns(request.columns, "columns", MAX_COLUMNS, shown=True)
     selection = select_runs(pager, request.query, limit, request.page_token)
     # Of what the caller may read now: whoever may read less is not shown the order of others.
     of = [selection.prepared.query, *([db.read(selection.readable)] if current() else [])]

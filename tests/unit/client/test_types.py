@@ -40,6 +40,12 @@ def test_a_running_run_has_no_end_time():
     assert convert.run(message).info.end_time is None
 
 
+def test_liveness_is_said_only_of_runs_nobody_is_heard_of():
+    assert convert.run(RUN).info.liveness is None
+    message = runs_pb2.RunInfo(status=runs_pb2.RUN_STATUS_RUNNING, liveness=runs_pb2.LIVENESS_STALE)
+    assert convert.run_info(message).liveness == "STALE"
+
+
 def test_text_and_iteration_are_mlflows():
     param = entities.Param("lr", "0.1")
     assert repr(param) == "<Param: key='lr', value='0.1'>"
