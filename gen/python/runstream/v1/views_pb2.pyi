@@ -458,7 +458,9 @@ class DescribeRunsResponse(_message.Message):
     runs: _builtins.int
     """Runs that were looked at."""
     exact: _builtins.bool
-    """Whether those are all that match."""
+    """Whether those are all that match. If not, they are a sample: counts are of the sample, and a key that few runs
+    have may be missing.
+    """
     next_page_token: _builtins.str
     """Token of the next keys; absent on the last page."""
     @_builtins.property
