@@ -29,6 +29,9 @@ def life(call: Caller) -> None:
     call("GET", f"/runs/get?run_uuid={rid}")
     call("POST", "/runs/update", {"run_id": rid, "status": "FINISHED", "end_time": NOW + 5})
     call("POST", "/runs/update", {"run_id": rid, "status": 4})
+    again = {"run_id": rid, "status": "RUNNING"}
+    call("POST", "/runs/update", again, differs="running-again", ours={"status": 200})
+    call("POST", "/runs/update", {"run_id": rid, "status": "FAILED", "end_time": NOW + 6})
     call("POST", "/runs/update", {"run_id": rid, "run_name": "again"})
     call("GET", f"/runs/get?run_id={rid}")
     call("POST", "/runs/delete", {"run_id": rid})
