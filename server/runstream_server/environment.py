@@ -34,6 +34,13 @@ CLIENT_VARIABLES = frozenset(
         "EXPERIMENT_NAME",
         "EXPERIMENT_ID",
         "RUN_ID",
+        "TOKEN",
+        "JOURNAL_FSYNC",
+        "LOCAL_RANK",
+        "NODE_NAME",
+        "SNAPSHOT",
+        "SYSTEM_METRICS",
+        "CONSOLE",
     ]
 )
 """Variables of the client, which a server finds in the same environment and does not warn about."""
