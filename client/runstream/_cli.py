@@ -21,7 +21,7 @@ COMMANDS = {
     "db": Entry("runstream_server.cli.db:app", "Show and upgrade the schema of a database."),
     "gc": Entry(
         "runstream_server.cli.gc:app",
-        "Remove deleted runs, logged models and experiments for good, with points and artifacts: no way back.",
+        "Remove deleted runs, logged models and experiments for good, with all they hold: no way back.",
     ),
     "experiments": Entry("runstream._commands.experiments:app", "Manage experiments."),
     "runs": Entry("runstream._commands.runs:app", "Manage runs."),

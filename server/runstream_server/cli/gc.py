@@ -47,7 +47,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove deleted runs, logged models and experiments for good, with points and artifacts: no way back.
+    """Remove deleted runs, logged models and experiments for good, with all they hold: no way back.
 
     They go one by one; after an interruption the same command goes on where it was. Servers may keep running.
     What has artifacts that a model version needs is kept. The command takes the same settings as the server.
