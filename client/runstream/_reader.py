@@ -83,7 +83,8 @@ class JournalReader:
                 time.sleep(_OLD)
         if not len(markers):
             return None
-        return self._range(first, array[: len(markers)], dead)
+        found = self._range(first, array[: len(markers)], dead)
+        return found if found.count else None  # of a record at its beginning, only a part is there yet
 
     def ready(self, first: int) -> bool:
         """Return whether there is something to cut at `first`; cheap."""

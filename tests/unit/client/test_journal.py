@@ -164,6 +164,20 @@ def test_an_unfinished_slot_of_a_live_writer_is_waited_for(tmp_path):
     journal.close()
 
 
+def test_a_record_of_a_live_writer_is_waited_for_until_it_is_whole(tmp_path):
+    journal = new_journal(tmp_path)
+    first, second = slots.encode_record(slots.TAG, 0, slots.pair_text("note", "x" * 20))
+    at = journal.written()
+    journal.buffers[0][at * 32 : at * 32 + 32] = first
+    reader = JournalReader(journal.folder)
+    assert reader.cut(at, 100, dead=False) is None
+    journal.buffers[0][at * 32 + 32 : at * 32 + 64] = second
+    cut = reader.cut(at, 100, dead=False)
+    assert cut is not None
+    assert [slots.split_pair(record.text) for record in cut.records] == [("note", "x" * 20)]
+    journal.forget()
+
+
 def test_threads_write_at_once_and_nothing_is_lost_or_mixed(tmp_path):
     journal = new_journal(tmp_path)
     log = journal.bind(_no_slow_path(journal))
