@@ -38,8 +38,12 @@ test-compat: venv tools ## the real MLflow clients against the REST door
 test-faults: venv tools ## kill servers, senders and training processes; slow rounds included
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest -m faults
 
-test-fuzz: venv tools ## the generated inputs, many more of them
+# The targets are those of tests/fuzz/targets.py.
+test-fuzz: venv tools ## hunt with generated inputs: FUZZ_SECONDS (300) a target of the fuzzer, then all others
 	$(BIN)/python scripts/tools.py schemathesis
+	for target in filter body path journal; do \
+		$(BIN)/python -m tests.fuzz $$target --seconds=$${FUZZ_SECONDS:-300} || exit 1; done
+	$(BIN)/python -m tests.fuzz.messages --seconds=$${FUZZ_SECONDS:-300}
 	$(BIN)/python -m pytest tests/security/test_generated_requests.py --timeout=3600
 	$(BIN)/python -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout=3600
 
