@@ -137,6 +137,7 @@ class Server:
                 experiments.ensure_experiment,
                 queue_bytes=settings.queue_bytes,
                 max_batch_points=settings.max_batch_points,
+                console_bytes=settings.console_bytes,
             ),
             reader=MetricReader(db),
             artifacts=Artifacts(settings),

@@ -143,6 +143,12 @@ class Settings:
         "one of its processes is heard of; 0 for never.",
         unit="seconds",
     )
+    console_bytes: int = _setting(
+        64 * MIB,
+        "Console output kept of one run, of all its processes; what comes later is dropped, and the output "
+        "ends with a line that says so; 0 keeps none.",
+        unit="bytes",
+    )
     log_level: str = _setting("INFO", "Least level of log lines: DEBUG, INFO, WARNING or ERROR.")
 
     def __post_init__(self) -> None:
@@ -182,6 +188,8 @@ class Settings:
             raise SettingError(
                 f"max_batch_points must be at least {MOST_SENT}: clients send that many at once"
             )
+        if not 0 <= self.console_bytes < 1 << 40:
+            raise SettingError("console_bytes must be from 0 to 1 TiB")
         for name in ("body_timeout", "head_timeout"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise SettingError(f"{name} must be above 0, at most 86400 seconds")

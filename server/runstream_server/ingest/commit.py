@@ -374,6 +374,7 @@ class Commit:
                 if isinstance(unit, ConsoleUnit)
                 and (source := self._source((unit.work.session_id, unit.run_id)))
             ],
+            self.memory.console_bytes,
         )
 
     def _store(self, parts: Sequence[PartPoints]) -> None:

@@ -3,6 +3,10 @@
     row   run, source, first sequence of the batch: order within a source, and a second guard of exactly once
     data  zlib of a RunBatch that has console pieces alone
 
+A run has a limit. What came before it is kept, then one line says that the rest is missing: a job that prints
+for ever must neither fill the database nor be stopped by refusals. Each source counts what it sent in its own
+row, which nobody else writes; so replicas do not wait for each other, and the limit is kept within a batch.
+
 A cursor names the last row read of each source. Sources are merged by time; within one of them time never
 goes backwards here (a running maximum), so that whatever a clock does no row is passed over.
 """
@@ -11,7 +15,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +23,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from runstream.v1 import metrics_pb2, runs_pb2
-from runstream_server.store.tables import console
+from runstream_server.store.bulk import among
+from runstream_server.store.tables import console, run_sources
 
 MAX_TEXT = 1 << 20
 """Bytes of one piece."""
@@ -52,21 +57,73 @@ class ConsolePage:
     """Whether there is more already."""
 
 
-def write(connection: sa.Connection, rows: Iterable[ConsoleRow]) -> None:
-    """Store output of batches that are committed in this transaction."""
-    values = [
-        {
-            "run": row.run,
-            "source": row.source,
-            "sequence": row.sequence,
-            "timestamp": row.chunks[0].timestamp,
-            "size": sum(len(chunk.text.encode()) for chunk in row.chunks),
-            "data": zlib.compress(metrics_pb2.RunBatch(console=row.chunks).SerializeToString(), 6),
-        }
-        for row in sorted(rows, key=lambda row: row[:3])
-    ]
+def write(connection: sa.Connection, rows: Iterable[ConsoleRow], limit: int) -> None:
+    """Store output of batches that are committed in this transaction, up to `limit` bytes of a run's."""
+    rows = sorted(rows, key=lambda row: row[:3])
+    if not rows:
+        return
+    totals = _totals(connection, {row.run for row in rows})
+    added: dict[tuple[int, int], int] = {}
+    values = []
+    for row in rows:
+        before = totals.get(row.run, 0)
+        size = _size(row.chunks)
+        totals[row.run] = before + size
+        added[row[:2]] = added.get(row[:2], 0) + size
+        if totals[row.run] <= limit:
+            values.append(_values(row))
+        elif before <= limit:
+            values.append(_values(row._replace(chunks=_fitting(row.chunks, limit - before, limit))))
     if values:
         connection.execute(sa.insert(console), values)
+    table = run_sources
+    for (run, source), size in added.items():
+        connection.execute(
+            sa.update(table)
+            .where(table.c.run == run, table.c.source == source)
+            .values(console_bytes=table.c.console_bytes + size)
+        )
+
+
+def _totals(connection: sa.Connection, keys: Collection[int]) -> dict[int, int]:
+    """Return what runs printed so far, in bytes, dropped output included."""
+    table = run_sources.c
+    query = sa.select(table.run, sa.func.sum(table.console_bytes)).group_by(table.run)
+    found = connection.execute(query.where(among(connection, table.run, sorted(keys))))
+    return {run: int(total) for run, total in found}
+
+
+def _size(chunks: Iterable[metrics_pb2.ConsoleChunk]) -> int:
+    return sum(len(chunk.text.encode()) for chunk in chunks)
+
+
+def _fitting(
+    chunks: Sequence[metrics_pb2.ConsoleChunk], room: int, limit: int
+) -> list[metrics_pb2.ConsoleChunk]:
+    """Return the first pieces that fit into `room` bytes, and the line that says that the rest is missing."""
+    kept = []
+    for chunk in chunks:
+        room -= len(chunk.text.encode())
+        if room < 0:
+            break
+        kept.append(chunk)
+    text = f"\n[runstream] the run printed over {limit:,} bytes: the rest is not kept (console_bytes)\n"
+    last = chunks[len(kept)].timestamp
+    return [
+        *kept,
+        metrics_pb2.ConsoleChunk(timestamp=last, stream=metrics_pb2.CONSOLE_STREAM_STDERR, text=text),
+    ]
+
+
+def _values(row: ConsoleRow) -> dict[str, Any]:
+    return {
+        "run": row.run,
+        "source": row.source,
+        "sequence": row.sequence,
+        "timestamp": row.chunks[0].timestamp,
+        "size": _size(row.chunks),
+        "data": zlib.compress(metrics_pb2.RunBatch(console=row.chunks).SerializeToString(), 6),
+    }
 
 
 def read(

@@ -31,6 +31,8 @@ class Memory:
     """Finds or creates an experiment by name."""
     storage: Storage = field(default_factory=Storage)
     """Writes segments."""
+    console_bytes: int = 64 << 20
+    """Console output kept of one run, in bytes of text."""
     sources: dict[SessionRun, int] = field(default_factory=dict)
     """Source numbers that are committed; they never change."""
     fences: dict[SessionRun, tuple[int, int | None]] = field(default_factory=dict)

@@ -22,6 +22,8 @@ QUEUE_BYTES = 64 << 20
 """Default bound of the queue."""
 MAX_BATCH_POINTS = 1_000_000
 """Default bound of one batch's points."""
+CONSOLE_BYTES = 64 << 20
+"""Default bound of the console output of one run."""
 UNARY_TIMEOUT = 10.0
 """Seconds a unary call waits for its commit, unless its own deadline is shorter."""
 T = TypeVar("T")
@@ -38,10 +40,13 @@ class MetricWriter:
         *,
         queue_bytes: int = QUEUE_BYTES,
         max_batch_points: int = MAX_BATCH_POINTS,
+        console_bytes: int = CONSOLE_BYTES,
     ) -> None:
+        """console_bytes: text kept of what one run prints."""
         self.max_batch_points = max_batch_points
         """Points of one batch above which it is refused."""
-        self.batcher = Batcher(db, Memory(ensure_experiment), queue_bytes=queue_bytes)
+        memory = Memory(ensure_experiment, console_bytes=console_bytes)
+        self.batcher = Batcher(db, memory, queue_bytes=queue_bytes)
         self.closing = asyncio.Event()
         """Set when streams must end: they stop reading, acknowledge what they took, and go."""
 

@@ -201,6 +201,8 @@ run_sources = sa.Table(
     _int("last_seen_time", nullable=True),
     # Set by a rewind when the session had ended: what it still delivers is of this generation.
     sa.Column("last_generation", sa.Integer, nullable=True),
+    # Of text that its session sent; what was over the limit of the run included.
+    _int("console_bytes", server_default="0"),
     sa.Index("run_sources_by_session", "session_id", "run", unique=True),
 )
 
