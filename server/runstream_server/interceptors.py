@@ -71,6 +71,14 @@ def parse(read: Callable[[bytes], Message], data: bytes, method: str) -> Message
         raise InvalidArgument(f"the request is not a valid message of {method}") from None
 
 
+async def parse_each(
+    read: Callable[[bytes], Message], stream: AsyncIterator[bytes], method: str
+) -> AsyncIterator[Message]:
+    """Yield the messages of a stream. Raises: InvalidArgument at the first that is none."""
+    async for data in stream:
+        yield parse(read, data, method)
+
+
 def status_of(error: ServerError) -> status_pb2.Status:
     """Return an error as google.rpc.Status with ErrorInfo, and BadRequest and RetryInfo where they apply."""
     status = status_pb2.Status(
@@ -124,7 +132,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
 
     def _wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> grpc.RpcMethodHandler[Any, Any]:
         write = handler.response_serializer
-        # One message in: read here, so that garbage is the caller's error and not ours.
+        # Messages are read here, so that garbage is the caller's error, neither ours nor the end of a stream.
         if handler.unary_unary:
             unary = self._unary(handler.unary_unary, handler.request_deserializer, method)
             return grpc.unary_unary_rpc_method_handler(unary, None, write)
@@ -135,9 +143,10 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
-                self._collect(handler.stream_unary, method), read, write
+                self._collect(handler.stream_unary, method, read), None, write
             )
-        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, method), read, write)
+        streams = self._stream(handler.stream_stream, method, read, many=True)
+        return grpc.stream_stream_rpc_method_handler(streams, None, write)
 
     def _foreign(
         self, handler: grpc.RpcMethodHandler[Any, Any], method: str
@@ -199,10 +208,11 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _collect(self, call: Any, method: str) -> Any:
-        async def collect(requests: Any, context: Any) -> Any:
+    def _collect(self, call: Any, method: str, read: Any) -> Any:
+        async def collect(data: Any, context: Any) -> Any:
             try:
                 self._check()
+                requests = parse_each(read, data, method)
                 if self._gate is None:
                     return await call(requests, context)
                 await self._enter(context, method)
@@ -213,17 +223,16 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
 
         return collect
 
-    def _stream(self, call: Any, method: str, read: Any = None) -> Any:
-        """Return a handler around `call`. read: of its one request; None when it takes a stream of them."""
+    def _stream(self, call: Any, method: str, read: Any, *, many: bool = False) -> Any:
+        """Return a handler around `call`. read: of its request, or of each when it takes `many`."""
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def stream(data: Any, context: Any) -> AsyncIterator[Any]:
             logger.debug("%s begins", method)
             try:
                 self._check()
                 await self._enter(context, method)
-                if read is not None:
-                    request = parse(read, request, method)
-                async with self._streaming(method, request, single=read is not None) as checked:
+                request = parse_each(read, data, method) if many else parse(read, data, method)
+                async with self._streaming(method, request, single=not many) as checked:
                     responses = call(checked, context)
                     if inspect.isawaitable(responses):
                         await responses

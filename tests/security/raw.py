@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
+"""Seconds without a byte, after which a server hangs."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class MetricStream:
         self._ack_at: dict[str, int] = {}
         self._pending = 0
         self._ended = False
-        self._error: ServerError | None = None
+        self._error: Exception | None = None
         self._wake = asyncio.Event()
 
     async def run(
@@ -86,6 +86,8 @@ class MetricStream:
             self._error = self._error or error
         except asyncio.CancelledError:
             self._error = self._error or Unavailable("the server is shutting down; reconnect")
+        except Exception as error:  # without it the call would end as if all were well
+            self._error = self._error or error
         finally:
             self._ended = True
             self._wake.set()
