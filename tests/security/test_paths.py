@@ -206,12 +206,17 @@ def test_links_in_the_folder_lead_nowhere(victim):
     (below / "file").symlink_to(victim.folder / "canary.txt")
     (below / "folder").symlink_to(victim.folder)
     (below / "up").symlink_to("../../../..")
+    (below / "twin").hardlink_to(victim.folder / "canary.txt")  # A19: a second name of a file outside
     try:
-        for path in ("file", "folder/canary.txt", "up/canary.txt", "folder", "up"):
+        for path in ("file", "folder/canary.txt", "up/canary.txt", "folder", "up", "twin"):
             victim.ask("GET", f"/get-artifact?run_id={victim.run}&path={path}")
             victim.ask("GET", f"/api/2.0/mlflow-artifacts/artifacts/{victim.root}/{path}")
         for path in ("folder/pwn", "up/pwn", "folder/artifacts/pwn"):
             victim.ask("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{victim.root}/{path}", body=b"x")
+        # A file that is written takes the name and leaves alone what had it.
+        over = f"/api/2.0/mlflow-artifacts/artifacts/{victim.root}/twin"
+        victim.quiet(str(exchange(victim.address, "PUT", over, body=b"x")), "PUT over a second name")
+        assert (victim.folder / "canary.txt").read_text() == victim.canary
         deleted = exchange(
             victim.address, "DELETE", f"/api/2.0/mlflow-artifacts/artifacts/{victim.root}/folder/canary.txt"
         )
@@ -223,7 +228,7 @@ def test_links_in_the_folder_lead_nowhere(victim):
         )
         assert b"canary" not in listed.body
     finally:
-        for name in ("file", "folder", "up"):
+        for name in ("file", "folder", "up", "twin"):
             (below / name).unlink(missing_ok=True)
 
 
