@@ -17,7 +17,15 @@ import typer
 from runstream import _cli
 from runstream import _config as client_config
 from runstream_server import config as server_config
+from runstream_server import validation
 from runstream_server.access.document import permissions
+from runstream_server.artifacts import path as artifact_path
+from runstream_server.artifacts import transfer
+from runstream_server.gateway import bodies, files, rest
+from runstream_server.ingest import stream, work
+from runstream_server.search import lexer, order, paging, parser, patterns
+from runstream_server.services import metrics
+from runstream_server.store import experiment_reader, logged_model_search, registry_search, run_search
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRODUCTION = """\
@@ -46,6 +54,43 @@ Made from the code by `python scripts/docs.py`; do not edit.
 
 Arguments win over the environment, the environment over defaults; of several variables the first one wins.
 """
+LIMITS = {
+    "text of a filter": f"{lexer.MAX_TEXT:,} characters",
+    "comparisons of a filter": f"{parser.MAX_CLAUSES}",
+    "parentheses and `NOT` within each other": f"{parser.MAX_DEPTH}",
+    "a `LIKE` pattern": f"{parser.MAX_PATTERN:,} characters",
+    "a regular expression": f"{patterns.MAX_PATTERN:,} characters, matched in linear time",
+    "terms of `order_by`": f"{order.MAX_TERMS}",
+    "a page of runs; of experiments; of logged models": f"{run_search.MAX_RESULTS:,}; "
+    f"{experiment_reader.MAX_RESULTS:,}; {logged_model_search.MAX_RESULTS:,}",
+    "a page of registered models; of their versions": f"{registry_search.MAX_MODELS:,}; "
+    f"{registry_search.MAX_VERSIONS:,}",
+    "a page of a metric's history": f"{metrics.MAX_HISTORY:,} points; without `max_results` REST writes all "
+    f"of it, read {metrics.WHOLE_HISTORY:,} at a time",
+    "series, and points of each, of a chart": f"{metrics.MAX_SERIES}; {metrics.MAX_POINTS:,}",
+    "a page token": f"{paging.MAX_TOKEN:,} characters",
+    "a key of a metric, param or tag": f"{validation.MAX_KEY} characters",
+    "the value of a param; of a tag": f"{validation.MAX_PARAM_VALUE:,}; "
+    f"{validation.MAX_TAG_VALUE:,} characters",
+    "the name of an experiment; of a registered model": f"{validation.MAX_EXPERIMENT_NAME}; "
+    f"{validation.MAX_MODEL_NAME} characters",
+    "a location": f"{validation.MAX_LOCATION:,} characters",
+    "metrics; params; tags; all of one `log-batch`": f"{validation.MAX_BATCH_METRICS:,}; "
+    f"{validation.MAX_BATCH_PARAMS}; {validation.MAX_BATCH_TAGS}; {validation.MAX_BATCH_ITEMS:,}",
+    "the path of an artifact; each part": f"{artifact_path.MAX_PATH:,} characters; "
+    f"{artifact_path.MAX_PART} bytes",
+    "`upload-artifact`; any other upload": f"{files.MAX_SMALL >> 20} MiB; no limit, in pieces",
+    "items of a query string": f"{rest.MAX_ITEMS:,}",
+    "messages within each other": "100, as protobuf reads them; in JSON as deep as its reader goes, about "
+    "1,000",
+    "sessions of a stream; series of a session": f"{stream.MAX_SESSIONS:,}; {work.MAX_SERIES:,}",
+    "uploads of a worker at once": f"{transfer.MAX_TRANSFERS}",
+    "the next bytes of a gRPC upload": f"within {transfer.IDLE_SECONDS:.0f} s",
+    "a body that comes slowly": f"`RUNSTREAM_BODY_TIMEOUT`; {bodies.SLOWEST >> 10} KiB give another second",
+    "compressed bodies and messages": "none: 400 or 415 over HTTP, `UNIMPLEMENTED` over gRPC; nothing is "
+    "unpacked",
+}
+"""What is bounded, and by what."""
 RUN_VARIABLES = {
     "EXPERIMENT_NAME": "experiment of new runs by name, made when absent (default: Default)",
     "EXPERIMENT_ID": "experiment of new runs by id (default: 0)",
@@ -116,7 +161,19 @@ def settings() -> str:
     lines += ["", "## Server", "", "Every option of `runstream server`, described in [cli.md](cli.md).", ""]
     lines += ["| variable | |", "|---|---|"]
     lines += [_row(row.variables, f"{row.help}{_default(row)}") for row in server_config.SETTINGS]
+    lines += ["", "## Limits", ""]
+    lines += [
+        "Of the settings above those named `MAX`, `MEMORY`, `TIMEOUT` and `QUEUE`; and these, which are the"
+    ]
+    lines += ["same everywhere. What is above one is refused.", ""]
+    lines += ["| what | at most |", "|---|---|", *limits()]
     return "\n".join([*lines, ""])
+
+
+def limits() -> Iterator[str]:
+    """Yield the rows of the limits that are no settings."""
+    for what, values in LIMITS.items():
+        yield f"| {what} | {values} |"
 
 
 def _default(row: server_config.Setting) -> str:

@@ -145,9 +145,13 @@ def read(route: Route, variables: dict[str, str], request: Request) -> Message:
     return reading.read_query(descriptor, items, {**variables, route.body: reading.parse(request.body)})
 
 
+MAX_ITEMS = 20_000
+"""Items of a query string."""
+
+
 def _items(query: str) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=20_000)
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_ITEMS)
     except ValueError as error:
         raise InvalidArgument(f"The query string cannot be read: {error}.") from None
 
