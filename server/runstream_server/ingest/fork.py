@@ -121,7 +121,7 @@ def _copy(
     changes["run"] = sa.literal(child.run)
     if "experiment" in table.c:
         changes["experiment"] = sa.literal(child.experiment)
-    names = [column.name for column in table.c]
+    names = [column.name for column in table.c if column.computed is None]
     query = sa.select(*(changes.get(name, table.c[name]) for name in names))
     query = query.where(table.c.run == parent.run, *where)
     connection.execute(sa.insert(table).from_select(names, query))

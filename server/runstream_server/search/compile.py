@@ -24,7 +24,7 @@ from runstream_server.search.entities import (
     Keyed,
     Language,
 )
-from runstream_server.search.texts import compare_text, matches
+from runstream_server.search.texts import compare_text, head_of, matches
 from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, Value
 from runstream_server.store import tables as t
 
@@ -159,13 +159,24 @@ def keyed_rows(keyed: Keyed, key: str, scope: Scope | None) -> sa.Select[Any]:
 
 def _keyed(keyed: Keyed, node: Comparison, target: _Target, *, probe: bool) -> sa.ColumnElement[bool]:
     if target.walker is not None:
-        # By primary key: what a search index needs would only be work for each row.
-        held = owns(keyed, _rows(keyed, node, None), target.walker)
+        held = owns(keyed, _rows(keyed, node, _probe_scope(keyed, node, target.walker)), target.walker)
         return sa.not_(held) if node.operator == "IS NULL" else held
     rows = _rows(keyed, node, target.scope)
     if node.operator == "IS NULL":
         return sa.not_(owns(keyed, rows))
     return owns(keyed, rows) if probe else owned_by(keyed, rows)
+
+
+def _probe_scope(keyed: Keyed, node: Comparison, walker: sa.ColumnElement[int]) -> Scope | None:
+    """Return the scope of a look-up for one row: its experiment where the search index answers alone.
+
+    Elsewhere the primary key does, and what a search index needs would only be work for each row.
+    """
+    assert isinstance(walker, sa.Column)
+    if not keyed.heads or node.operator not in ("=", "IN") or isinstance(node.value, float):
+        return None
+    experiment = walker.table.c.experiment
+    return lambda column: column == experiment
 
 
 def _rows(keyed: Keyed, node: Comparison, scope: Scope | None) -> sa.Select[Any]:
@@ -182,7 +193,7 @@ def _value(keyed: Keyed, node: Comparison, *, indexed: bool) -> sa.ColumnElement
         return _metric(keyed.table, node)
     if isinstance(node.value, float):
         return _compare(column.value_num, node.operator, sa.literal(node.value, sa.Double()))
-    return compare_text(column.value, node.operator, node.value, indexed=indexed)
+    return compare_text(column.value, node.operator, node.value, head_of(keyed.table) if indexed else None)
 
 
 def _metric(table: sa.FromClause, node: Comparison) -> sa.ColumnElement[bool]:

@@ -92,6 +92,11 @@ class Keyed:
     index: str = ""
     """Index that has its rows in order of the last value, by experiment and key."""
 
+    @property
+    def heads(self) -> bool:
+        """Whether its search index has the owner after the head of the value: it answers by itself."""
+        return "value_head" in self.table.c
+
 
 @dataclass(frozen=True)
 class Language:

@@ -18,28 +18,33 @@ _ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrst
 
 
 def compare_text(
-    column: sa.ColumnElement[Any], operator: str, value: Value, *, indexed: bool = False
+    column: sa.ColumnElement[Any],
+    operator: str,
+    value: Value,
+    head: sa.ColumnElement[str] | None = None,
 ) -> sa.ColumnElement[bool]:
-    """Return that a text operator holds. indexed: in the form that an index of the heads of values serves."""
+    """Return that a text operator holds. head: what an index has of the column, where that is to serve."""
     match operator, value:
+        case "IN", tuple() if head is not None and not any(map(_is_long, value)):
+            return head.in_(value)
         case "IN", tuple():
             return column.in_(value)
         case "NOT IN", tuple():
             return column.not_in(value)
         case "LIKE", str():
-            if indexed and _head(value):
-                return _headed(column, value)
+            if head is not None and _head(value):
+                return _headed(column, value, head)
             return column.like(_pattern(value), escape=_ESCAPE)
         case "ILIKE", str():
             # lower() folds ASCII only: by the "C" collation on PostgreSQL, always on SQLite.
             return sa.func.lower(column).like(_pattern(value.translate(_ASCII_LOWER)), escape=_ESCAPE)
         case "RLIKE", str():
             return patterns.matches(column, value)
-        case "=", str() if indexed:
-            head = _start(column) == value[:_INDEXED]
+        case "=", str() if head is not None:
+            same = head == value[:_INDEXED]
             # The index holds the head of the value. The whole is checked again where there may be more of it,
             # and only there: the planner would take the second condition for a rare coincidence.
-            return head if len(value) < _INDEXED else sa.and_(head, column == value)
+            return sa.and_(same, column == value) if _is_long(value) else same
         case _:
             return column == value if operator == "=" else column != value
 
@@ -49,14 +54,23 @@ def _head(pattern: str) -> str:
     return re.split("[%_]", pattern, maxsplit=1)[0][:_INDEXED]
 
 
-def _start(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-    """Return what the index holds of a column, in its very words: SQLite compares the text."""
-    return sa.func.substr(column, sa.literal_column("1"), sa.literal_column(str(_INDEXED)))
+def _is_long(text: str) -> bool:
+    """Return whether there may be more of an equal value than its head."""
+    return len(text) >= _INDEXED
 
 
-def _headed(column: sa.ColumnElement[Any], pattern: str) -> sa.ColumnElement[bool]:
+def head_of(table: sa.FromClause) -> sa.ColumnElement[str]:
+    """Return what the search index of a table holds of its values, in the words of the index."""
+    if "value_head" in table.c:
+        return table.c.value_head
+    return sa.func.substr(table.c.value, sa.literal_column("1"), sa.literal_column(str(_INDEXED)))
+
+
+def _headed(
+    column: sa.ColumnElement[Any], pattern: str, start: sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
     """Return LIKE with the range of the index that it is about."""
-    head, start = _head(pattern), _start(column)
+    head = _head(pattern)
     conditions = [start >= head]
     after = chr(ord(head[-1]) + 1) if ord(head[-1]) < sys.maxunicode else ""
     if after and not "\ud800" <= after <= "\udfff":
