@@ -154,7 +154,6 @@ tags = sa.Table(
     _head(),
     sa.Index("tags_by_value", "experiment", "key", "value_head", "run"),
 )
-sa.Index("tags_by_value", tags.c.experiment, tags.c.key, sa.func.substr(tags.c.value, 1, 256))
 
 latest_metrics = sa.Table(
     "latest_metrics",
@@ -462,8 +461,8 @@ sa.Index(
     "logged_model_params_by_value",
     logged_model_params.c.experiment,
     logged_model_params.c.key,
-    sa.func.substr(logged_model_params.c.value, 1, 256),
     # A 6,000-byte value does not fit a btree row: index a prefix, recheck the whole.
+    sa.func.substr(logged_model_params.c.value, 1, 256),
 )
 
 logged_model_tags = sa.Table(
