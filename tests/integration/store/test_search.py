@@ -296,7 +296,12 @@ def tree(leaves):
     )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# As many as the profile says where it says more: `make test-fuzz` tries 20,000 on each store.
+@settings(
+    max_examples=max(250, settings().max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_a_filter_selects_what_python_selects(store, data):
     store, facts = store
@@ -371,6 +376,30 @@ def test_the_first_page_by_a_metric_stops_early(db):
         plan_of = "\n".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", values).all()))
     assert "latest_metrics_by_value" in plan_of
     assert ("RIGHT PART OF ORDER BY" if db.is_sqlite else "Presorted Key") in plan_of
+
+
+def test_a_walk_asks_an_index_alone_whether_a_run_has_a_value(db):
+    if db.is_sqlite:
+        pytest.skip("its planner takes the primary key")
+    store = RunStore(db)
+    experiment = store.db.write(_experiment, "heads")
+    store.db.write(_many, experiment, 2000)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM (ANALYZE) tags")
+    seen = []
+    record = lambda *args: seen.append((args[2], args[3]))  # noqa: E731
+    event.listen(db.engine, "before_cursor_execute", record)
+    try:
+        request = runs_pb2.SearchRunsRequest(
+            experiment_ids=[str(experiment)], filter="tags.team = 'a'", max_results=5
+        )
+        assert len(store.search_runs(request).runs) == 5
+    finally:
+        event.remove(db.engine, "before_cursor_execute", record)
+    statement, values = next(item for item in seen if "EXISTS" in item[0] and item[0].startswith("SELECT"))
+    with db.engine.connect() as connection:
+        plan_of = "\n".join(map(str, connection.exec_driver_sql(f"EXPLAIN {statement}", values).all()))
+    assert "Index Only Scan using tags_by_value" in plan_of, plan_of
 
 
 def _experiment(connection, name):
