@@ -79,16 +79,17 @@ class Usage:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._before = {pid: _cpu_seconds(pid) for pid in family(root)}
+        self._before = {pid: cpu_seconds(pid) for pid in family(root)}
         self._begin = time.perf_counter()
 
     def share(self) -> float:
         """Return how many cores they kept busy; processes that came and went count nothing."""
-        used = sum(_cpu_seconds(pid) - self._before.get(pid, 0.0) for pid in family(self._root))
+        used = sum(cpu_seconds(pid) - self._before.get(pid, 0.0) for pid in family(self._root))
         return used / (time.perf_counter() - self._begin)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process so far, 0 when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
