@@ -166,7 +166,7 @@ _NETWORK = {
 
 
 def _postgresql_engine(url: sa.URL, pool_size: int) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -174,6 +174,15 @@ def _postgresql_engine(url: sa.URL, pool_size: int) -> sa.Engine:
         isolation_level="READ COMMITTED",
         connect_args={name: value for name, value in _NETWORK.items() if name not in url.query},
     )
+    event.listen(engine, "handle_error", _close_cursor)
+    return engine
+
+
+def _close_cursor(context: sa.engine.ExceptionContext) -> None:
+    """Close the cursor of a connection that broke: SQLAlchemy leaves that of a long read to the collector."""
+    cursor = getattr(context.execution_context, "cursor", None)  # there is none before the first statement
+    if context.is_disconnect and cursor is not None:
+        cursor.close()
 
 
 def _bound_statements(engine: sa.Engine, timeout: float) -> StatementWatch:

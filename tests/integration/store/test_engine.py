@@ -1,8 +1,10 @@
 """Transactions: run again when they lost a race, never when their COMMIT may have happened."""
 
+import gc
 import os
 import signal
 import threading
+import warnings
 
 import psycopg
 import pytest
@@ -206,4 +208,24 @@ def test_a_frozen_database_lets_its_thread_go(own_postgres) -> None:
     finally:
         os.kill(seen[0], signal.SIGCONT)
     watch.close()
+    db.close()
+
+
+def test_a_long_read_that_is_cut_as_it_begins_leaves_no_cursor_open(postgres_dsn) -> None:
+    db = Database(resolve_backend(postgres_dsn).url, pool_size=2)
+    query = sa.text("SELECT generate_series(1, 100000)").execution_options(yield_per=10)
+
+    def cut(connection: sa.Connection) -> None:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with psycopg.connect(postgres_dsn, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        with connection.execute(query) as rows:
+            list(rows)
+
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        with pytest.raises(Unavailable):
+            db.read(cut)
+        gc.collect()
+    assert [str(item.message) for item in left if item.category is ResourceWarning] == []
     db.close()
