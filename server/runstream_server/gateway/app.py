@@ -1,6 +1,7 @@
 """The HTTP port as an ASGI application.
 
     /health, /version               plain text
+    /metrics                        counts of this process, for Prometheus
     /openapi.json, /docs            the API document, and as a page
     POST /runstream.v1.S/M          binary unary door: serialized request in, serialized response out
     bytes of artifacts              streamed, see gateway/files.py
@@ -23,7 +24,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from runstream_server import __version__
 from runstream_server.config import Settings
+from runstream_server.context import Context
 from runstream_server.errors import ServerError
+from runstream_server.gateway import counts
 from runstream_server.gateway.bodies import Bodies, Gone, TooLarge
 from runstream_server.gateway.files import FileDoor
 from runstream_server.gateway.openapi import document
@@ -50,6 +53,11 @@ PROTO = "application/proto"
 
 class Backdoor(Protocol):
     """What the HTTP port needs of the server in its process."""
+
+    @property
+    def context(self) -> Context:
+        """The parts of the server."""
+        ...
 
     @property
     def methods(self) -> Mapping[str, MethodDescriptor]:
@@ -158,6 +166,8 @@ class HttpDoor:
         """Return the answer of what the port itself has, None for any other path."""
         if text := _plain(path):
             return Answer(200, text, {"Content-Type": "text/plain; charset=utf-8"})
+        if path == "/metrics":
+            return Answer(200, counts.page(self._server.context), {"Content-Type": counts.TYPE})
         if path not in ("/openapi.json", "/docs"):
             return None
         if self._documents is None:

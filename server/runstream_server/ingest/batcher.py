@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from runstream_server.errors import Internal, ServerError, Unavailable
 from runstream_server.ingest import quick, sessions
@@ -50,6 +51,23 @@ class _Unsure(Exception):
     """The connection broke during COMMIT: it may or may not have happened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a writer did since it started, and what it has in hand."""
+
+    queued: int
+    """Size of works that are not answered, in bytes as `Work.size` counts them."""
+    limit: int
+    """Size above which works wait for room."""
+    waiting: int
+    """Works that do."""
+    commits: int
+    works: int
+    """Works that were answered."""
+    seconds: float
+    """Time in which something was committed, retries and their pauses included."""
+
+
 class Batcher:
     """A queue of works and the thread that commits them."""
 
@@ -66,10 +84,13 @@ class Batcher:
         self._gathering = False
         self._touched: set[str] = set()
         self._touch_time = time.monotonic()
+        self._commits = 0
+        self._busy = 0.0
         self._thread = threading.Thread(target=self._run, name="metric-writer", daemon=True)
         # What follows belongs to the event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held = 0
+        self._works = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def start(self) -> None:
@@ -111,6 +132,11 @@ class Batcher:
         self._put(work)
         self._wake()
 
+    def counts(self) -> Counts:
+        """Return the counts; call it in the event loop."""
+        waiting = len(self._waiting)
+        return Counts(self._held, self._limit, waiting, self._commits, self._works, self._busy)
+
     def touch(self, session_id: str) -> None:
         """Note that a session is in use; written at most every HEARTBEAT_SECONDS."""
         with self._ready:
@@ -141,6 +167,7 @@ class Batcher:
             if work.answered:
                 continue
             work.answered = True
+            self._works += 1
             self._held -= work.size
             try:
                 work.done(outcome)  # type: ignore[arg-type]
@@ -153,12 +180,14 @@ class Batcher:
     def _run(self) -> None:
         try:
             while (group := self._take()) is not None:
+                begin = time.monotonic()
                 try:
                     self._process(group)
                     self._heartbeat()
                 except Exception:  # the thread must live, and every caller must have an answer
                     logger.exception("the metric writer failed on %d works", len(group))
                     self._answer((work, _internal()) for work in group)
+                self._busy += time.monotonic() - begin
         finally:
             self._connection.close()
 
@@ -263,6 +292,7 @@ class Batcher:
             if is_transient(error) and not lost_race(error):
                 raise _Unsure from error
             raise
+        self._commits += 1
         self._answer((work, None) for work in unary if work.run_id in done)
         return [work for work in unary if work.run_id not in done]
 
@@ -283,6 +313,7 @@ class Batcher:
                 _remember(works, commit.outcomes)
                 raise _Unsure from error
             raise
+        self._commits += 1
         self._memory.learn(commit.learned, commit.failed, commit.arrived)
         return commit.outcomes
 

@@ -48,6 +48,26 @@ def test_health_and_version_are_plain_text(ask, path, text) -> None:
     assert (status, body, headers["Content-Length"]) == (200, b"", str(len(text)))
 
 
+def test_counts_of_the_writer_and_the_pool_are_a_page_for_prometheus(ask) -> None:
+    def read() -> dict[str, float]:
+        status, headers, body = ask("GET", "/metrics")
+        assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
+        return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+    plain = {"Content-Type": "application/json"}
+    before = read()
+    created = ask("POST", "/api/2.0/mlflow/runs/create", b'{"experiment_id": "0"}', plain)
+    run_id = json.loads(created[2])["run"]["info"]["run_id"]
+    point = {"run_id": run_id, "key": "loss", "value": 1.0, "timestamp": 1, "step": 0}
+    assert ask("POST", "/api/2.0/mlflow/runs/log-metric", json.dumps(point).encode(), plain)[0] == 200
+    after = read()
+    assert after["runstream_writer_commits_total"] == before["runstream_writer_commits_total"] + 1
+    assert after["runstream_writer_works_total"] == before["runstream_writer_works_total"] + 1
+    assert (after["runstream_writer_queue_bytes"], after["runstream_pool_given_up_total"]) == (0, 0)
+    assert ask("POST", "/metrics")[0] == 405
+
+
 def test_the_api_document_and_its_page_are_served(ask) -> None:
     status, headers, body = ask("GET", "/openapi.json")
     assert (status, headers["Content-Type"]) == (200, "application/json")
