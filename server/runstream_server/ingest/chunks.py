@@ -1,14 +1,16 @@
 """L1 chunks: sorted points of one or many keys of one run and source, columns compressed by pcodec.
 
     version 1 | size of steps | size of timestamps | steps | timestamps | values
+    version 2 | zlib of the columns of a segment, of FEW points, where that is smaller
 
 Keys and counts are in the chunk's summaries. pcodec has a fixed cost of some 80 bytes a column, so series
-below SHARE points lie together in one chunk.
+below SHARE points lie together in one chunk, which keeps but the bounds of series of SHORT points or fewer.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,16 +18,21 @@ from itertools import pairwise
 import numpy as np
 from pcodec import ChunkConfig, standalone  # type: ignore[import-untyped]
 
-from runstream_server.ingest import overviews
+from runstream_server.ingest import bounds, overviews, segments
 from runstream_server.ingest import summaries as summaries_codec
+from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.points import Points
 from runstream_server.ingest.summaries import Summaries, summarise
 
-VERSION = 1
+VERSION, VERSION_OF_FEW = 1, 2
 MAX_POINTS = 1 << 16
 """Points a chunk holds at most."""
 SHARE = 4096
 """A series with fewer points shares its chunk."""
+SHORT = 64
+"""Points a series of a chunk has at most, on average, for the chunk to keep no summaries of them."""
+FEW = 256
+"""Points below which both ways to pack them are tried."""
 _CONFIG = ChunkConfig(compression_level=8)
 _HEAD = struct.Struct("<BII")
 
@@ -45,7 +52,7 @@ class Chunk:
     max_step: int
     """Greatest step of all."""
     summaries: bytes
-    """Summaries of its series."""
+    """Summaries of its series, or bounds."""
     data: bytes
     """Columns."""
     steps: bytes | None = None
@@ -79,28 +86,43 @@ def encode(points: Points) -> Chunk:
     """Return sorted points as one chunk."""
     summaries = summarise(points)
     alone = len(points.keys) == 1 and len(points) >= SHARE
-    columns = [
-        standalone.simple_compress(np.ascontiguousarray(column), _CONFIG)
-        for column in (points.step, points.timestamp, points.value)
-    ]
     return Chunk(
         first_key=points.keys[0],
         last_key=points.keys[-1],
         n=len(points),
         min_step=int(summaries.min_step.min()),
         max_step=int(summaries.max_step.max()),
-        summaries=summaries_codec.encode(summaries),
-        data=_HEAD.pack(VERSION, len(columns[0]), len(columns[1])) + b"".join(columns),
+        summaries=_pack_summaries(summaries, len(points)),
+        data=_pack(points),
         steps=overviews.make(points, "step") if alone else None,
         times=overviews.make(points, "timestamp") if alone else None,
     )
 
 
-def decode(summaries: Summaries, data: bytes) -> Points:
+def _pack_summaries(summaries: Summaries, n: int) -> bytes:
+    is_short = n <= SHORT * len(summaries.keys)
+    return bounds.encode(summaries) if is_short else summaries_codec.encode(summaries)
+
+
+def _pack(points: Points) -> bytes:
+    columns = [
+        standalone.simple_compress(np.ascontiguousarray(column), _CONFIG)
+        for column in (points.step, points.timestamp, points.value)
+    ]
+    data = _HEAD.pack(VERSION, len(columns[0]), len(columns[1])) + b"".join(columns)
+    if len(points) < FEW:
+        data = min(data, bytes([VERSION_OF_FEW]) + zlib.compress(segments.encode_columns(points), 9), key=len)
+    return data
+
+
+def decode(summaries: Bounds, data: bytes) -> Points:
     """Return the points of a chunk. Raises: ValueError for an unknown version."""
-    version, steps, timestamps = _HEAD.unpack_from(data)
-    if version != VERSION:
-        raise ValueError(f"unknown chunk version {version}")
+    if data[0] == VERSION_OF_FEW:
+        plain = memoryview(zlib.decompress(memoryview(data)[1:]))
+        return segments.decode_columns(summaries.keys, summaries.count, plain)
+    if data[0] != VERSION:
+        raise ValueError(f"unknown chunk version {data[0]}")
+    _, steps, timestamps = _HEAD.unpack_from(data)
     ends = [_HEAD.size, _HEAD.size + steps, _HEAD.size + steps + timestamps, len(data)]
     step, timestamp, value = (standalone.simple_decompress(data[begin:end]) for begin, end in pairwise(ends))
     return Points(summaries.keys, summaries.count, step, timestamp, value)

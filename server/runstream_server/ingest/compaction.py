@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from runstream_server.ingest import chunks, segments
+from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.pieces import Range
 from runstream_server.ingest.points import Points, distinct, merge
 from runstream_server.ingest.recount import recount
 from runstream_server.ingest.scan import ChunkHead, SourceGeneration, read_chunk, read_heads
 from runstream_server.ingest.storage import Part, Storage
-from runstream_server.ingest.summaries import Summaries, summarise
+from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import chunks as chunks_table
 from runstream_server.store.tables import runs
@@ -127,7 +128,7 @@ def _compact_part(
     return merged, len(fresh) + sum(head.n for head in victims) - len(merged)
 
 
-def choose_chunks(fresh: Summaries, points: int, heads: Sequence[ChunkHead]) -> list[ChunkHead]:
+def choose_chunks(fresh: Bounds, points: int, heads: Sequence[ChunkHead]) -> list[ChunkHead]:
     """Return the chunks of a part to be merged with `points` fresh points."""
     chosen = {head.id: head for head in heads if _overlaps(fresh, head.summaries)}
     total = points + sum(head.n for head in chosen.values())
@@ -146,7 +147,7 @@ def choose_chunks(fresh: Summaries, points: int, heads: Sequence[ChunkHead]) -> 
     return list(chosen.values())
 
 
-def _overlaps(fresh: Summaries, old: Summaries) -> bool:
+def _overlaps(fresh: Bounds, old: Bounds) -> bool:
     position = {key: index for index, key in enumerate(old.keys)}
     for at, key in enumerate(fresh.keys):
         other = position.get(key)

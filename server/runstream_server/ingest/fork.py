@@ -172,7 +172,7 @@ def _copy_row(
     if row.max_step <= limit:
         names = ("first_key", "last_key", "n", "min_step", "max_step", "summaries", "data", "steps", "times")
         storage.write_chunks(connection, part, [chunks.Chunk(**{name: getattr(row, name) for name in names})])
-        yield known
+        yield known if isinstance(known, Summaries) else summaries.summarise(chunks.decode(known, row.data))
         return
     points = visible(chunks.decode(known, bytes(row.data)), limit)
     if len(points):

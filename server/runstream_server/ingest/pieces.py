@@ -11,8 +11,8 @@ from operator import attrgetter
 
 import numpy as np
 
+from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.points import Points, distinct, merge
-from runstream_server.ingest.summaries import Summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Piece:
 
 
 def pieces_of(
-    summaries: Summaries,
+    bounds: Bounds,
     source: int,
     generation: int,
     load: Callable[[str], Points],
@@ -82,8 +82,8 @@ def pieces_of(
     ordered: bool,
     chunk: int | None = None,
 ) -> Iterator[tuple[str, Piece]]:
-    """Yield a piece for each of `keys` that the summaries know."""
-    position = {key: index for index, key in enumerate(summaries.keys)}
+    """Yield a piece for each of `keys` that the bounds know."""
+    position = {key: index for index, key in enumerate(bounds.keys)}
     for key in keys:
         if (at := position.get(key)) is not None:
             yield (
@@ -91,11 +91,11 @@ def pieces_of(
                 Piece(
                     source,
                     generation,
-                    int(summaries.count[at]),
-                    int(summaries.min_step[at]),
-                    int(summaries.max_step[at]),
-                    int(summaries.min_timestamp[at]),
-                    int(summaries.max_timestamp[at]),
+                    int(bounds.count[at]),
+                    int(bounds.min_step[at]),
+                    int(bounds.max_step[at]),
+                    int(bounds.min_timestamp[at]),
+                    int(bounds.max_timestamp[at]),
                     lambda key=key: load(key),  # type: ignore[misc]
                     ordered,
                     chunk,

@@ -49,10 +49,14 @@ def recount_run(connection: sa.Connection, run: int, experiment: int) -> None:
 
 def _summaries(connection: sa.Connection, run: int, names: list[str] | None) -> Summaries | None:
     limits = read_limits(connection, run)
-    parts = []
+    wanted = None if names is None else frozenset(names)
+    parts: list[Summaries] = []
     for head in read_heads(connection, run, names, Range(), None):
         limit = limits.of(head.generation)
-        if limit is None or int(head.summaries.max_step.max()) <= limit:
+        if wanted is not None and wanted.isdisjoint(head.summaries.keys):
+            continue
+        is_visible = limit is None or int(head.summaries.max_step.max()) <= limit
+        if is_visible and isinstance(head.summaries, Summaries):
             parts.append(head.summaries)
         elif len(points := visible(read_chunk(connection, run, head), limit)):
             parts.append(summarise(points))

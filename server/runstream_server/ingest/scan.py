@@ -10,9 +10,10 @@ from functools import partial
 import sqlalchemy as sa
 
 from runstream_server.ingest import chunks, overviews, segments, summaries
+from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.pieces import Piece, Range, pieces_of, visible
 from runstream_server.ingest.points import Points, merge
-from runstream_server.ingest.summaries import Summaries, summarise
+from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import chunks as chunks_table
 from runstream_server.store.tables import rewinds
@@ -33,7 +34,8 @@ class ChunkHead:
     source: int
     generation: int
     n: int
-    summaries: Summaries
+    summaries: Bounds
+    """Summaries, or bounds of short series."""
 
 
 def read_heads(
@@ -154,7 +156,7 @@ class Scan:
 
     def _add(
         self,
-        known: Summaries,
+        known: Bounds,
         source: int,
         generation: int,
         load: Callable[[str], Points],

@@ -12,7 +12,7 @@ import numpy as np
 
 from runstream_server.ingest import ints, keys
 from runstream_server.ingest.points import EMPTY, Points
-from runstream_server.ingest.wire import Floats
+from runstream_server.ingest.wire import Floats, Ints
 
 VERSION = 1
 
@@ -22,12 +22,15 @@ _PROBE = 16
 
 def encode(points: Points) -> bytes:
     """Return points as the bytes of a segment; order within a key is kept."""
+    head = (bytes([VERSION]), keys.encode(points.keys), ints.encode(points.counts))
+    return b"".join((*head, encode_columns(points)))
+
+
+def encode_columns(points: Points) -> bytes:
+    """Return steps, timestamps and values as bytes; `decode_columns` needs the counts."""
     starts = points.starts
     return b"".join(
         (
-            bytes([VERSION]),
-            keys.encode(points.keys),
-            ints.encode(points.counts),
             ints.encode_grouped(points.step, starts),
             ints.encode_grouped(points.timestamp, starts),
             _encode_values(points.value),
@@ -55,6 +58,11 @@ def decode(data: bytes | memoryview, wanted: frozenset[str] | None = None) -> Po
 
 def _decode(names: list[str], view: memoryview) -> Points:
     counts, view = ints.decode(view, len(names))
+    return decode_columns(names, counts, view)
+
+
+def decode_columns(names: list[str], counts: Ints, view: memoryview) -> Points:
+    """Return the points of keys with `counts` points each, from what `encode_columns` wrote."""
     size = int(counts.sum())
     step, view = ints.decode(view, size, counts)
     timestamp, view = ints.decode(view, size, counts)

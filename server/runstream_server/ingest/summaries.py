@@ -9,30 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from runstream_server.ingest import ints
+from runstream_server.ingest import bounds, ints
 from runstream_server.ingest import keys as keys_codec
+from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.points import INT64_MAX, Points, value_rank
 from runstream_server.ingest.wire import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
-class Summaries:
+class Summaries(Bounds):
     """One row a series, k of them, in columns; min, max, mean leave NaN out (inf, -inf, NaN without any)."""
 
-    keys: list[str]
-    """Metric keys."""
-    count: Ints
-    """Points, NaN included."""
     nan_count: Ints
     """Points that are NaN."""
-    min_step: Ints
-    """Least step."""
-    max_step: Ints
-    """Greatest step."""
-    min_timestamp: Ints
-    """Least timestamp, Unix milliseconds UTC."""
-    max_timestamp: Ints
-    """Greatest timestamp."""
     first_timestamp: Ints
     """Timestamp of the least (step, timestamp, value)."""
     last_timestamp: Ints
@@ -66,8 +55,12 @@ class Summaries:
 VERSION = 1
 """First byte of encoded summaries, inside the compression."""
 _COLUMNS = fields(Summaries)[1:]
-_INTS = [field.name for field in _COLUMNS if field.type == "Ints"]
-_FLOATS = [field.name for field in _COLUMNS if field.type == "Floats"]
+_INTS = (
+    *("count", "nan_count", "min_step", "max_step", "min_timestamp", "max_timestamp"),
+    *("first_timestamp", "last_timestamp", "step_of_min", "step_of_max"),
+)
+_FLOATS = ("min", "max", "mean", "first", "last")
+"""Columns as they are stored."""
 
 
 def summarise(points: Points) -> Summaries:
@@ -223,9 +216,14 @@ def encode(summaries: Summaries) -> bytes:
     return zlib.compress(b"".join(parts), 6)
 
 
-def decode(data: bytes | memoryview) -> Summaries:
-    """Return the summaries that `encode` wrote. Raises: ValueError for an unknown version."""
+def decode(data: bytes | memoryview) -> Bounds:
+    """Return what a chunk says of its series: summaries, or bounds alone (see bounds.py).
+
+    Raises: ValueError for an unknown version.
+    """
     plain = memoryview(zlib.decompress(data))
+    if plain[0] == bounds.VERSION:
+        return bounds.decode(plain[1:])
     if plain[0] != VERSION:
         raise ValueError(f"unknown version {plain[0]} of summaries")
     names, view = keys_codec.decode(plain[1:])

@@ -1,5 +1,8 @@
 """What goes into a segment, chunk, summary or the wire comes out bit by bit."""
 
+from dataclasses import fields
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,18 +77,23 @@ def test_a_segment_gives_the_wanted_keys_alone(found):
     assert len(segments.decode(segments.encode(points), frozenset({"none such"}))) == 0
 
 
-@given(rows())
+@pytest.mark.parametrize("limits", [(0, 0), (chunks.SHORT, chunks.FEW)], ids=["summaries", "bounds"])
+@given(found=rows())
 @settings(deadline=None)
-def test_a_chunk_and_its_summaries_hold_sorted_points(found):
+def test_a_chunk_and_its_summaries_hold_sorted_points(limits, found):
+    """Without limits chunks are as they were written before chunks of short series kept bounds alone."""
     points = distinct(merge([points_of(found)]))
-    chunk = chunks.encode(points)
+    with mock.patch.object(chunks, "SHORT", limits[0]), mock.patch.object(chunks, "FEW", limits[1]):
+        chunk = chunks.encode(points)
     known = summaries.decode(chunk.summaries)
+    assert isinstance(known, summaries.Summaries) == (limits == (0, 0))
     assert rows_of(chunks.decode(known, chunk.data)) == rows_of(points)
     assert (chunk.first_key, chunk.last_key, chunk.n) == (points.keys[0], points.keys[-1], len(points))
     assert (chunk.min_step, chunk.max_step) == (points.step.min(), points.step.max())
     fresh = summaries.summarise(points)
-    for mine, theirs in zip(known.columns, fresh.columns, strict=True):
-        assert mine.tobytes() == theirs.tobytes()
+    assert known.keys == fresh.keys
+    for name in (field.name for field in fields(known) if field.name != "keys"):
+        assert getattr(known, name).tobytes() == getattr(fresh, name).tobytes(), name
 
 
 NOTHING = summaries.summarise(points_of([("a", 0, 0, 0.0)]))
@@ -135,3 +143,26 @@ def test_a_training_loop_costs_less_than_ten_bytes_a_point_before_compaction():
         [(f"m{i % 10}", i // 10, 1_790_000_000_000 + i // 5, float(rng.random())) for i in range(size)]
     )
     assert len(segments.encode(points)) / size < 10
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 10), (3, 5), (20, 10), (100, 1), (100, 10), (1000, 10)], ids=str
+)
+def test_a_chunk_of_short_series_is_no_larger_than_the_segment_it_comes_from(shape):
+    keys, size = shape
+    rng = np.random.default_rng(0)
+    points = points_of(
+        [
+            (
+                f"loss/{k}",
+                step,
+                1_790_000_000_000 + step * 100 + int(rng.integers(40)),
+                float(np.float32(rng.random())),
+            )
+            for k in range(keys)
+            for step in range(size)
+        ]
+    )
+    chunk = chunks.encode(distinct(merge([points])))
+    # Two checksums are all it may have in addition.
+    assert len(chunk.data) + len(chunk.summaries) <= len(segments.encode(points)) + 8
