@@ -27,8 +27,8 @@ class Ack:
         """Return what the file says; the beginning when it is absent or damaged."""
         try:
             body = json.loads((folder / ACK).read_text())
-            return cls(int(body["sequence"]), dict(body["statuses"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return cls(max(0, int(body["sequence"])), dict(body["statuses"]))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return cls()
 
     def write(self, folder: Path) -> None:

@@ -112,5 +112,5 @@ def _entry(line: bytes) -> RunEntry | SeriesEntry | None:
         kind = SeriesEntry if "series" in body else RunEntry
         # What a later version adds is left out: it may be read by an older one meanwhile.
         return kind(**{name: value for name, value in body.items() if name in kind.__dataclass_fields__})
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None

@@ -8,6 +8,7 @@ import signal
 import struct
 import threading
 import uuid
+import zlib
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runstream import _slots as slots
+from runstream._acks import Ack
 from runstream._dictionary import DictionaryReader, RunEntry
-from runstream._journal import Full, Journal
+from runstream._journal import ACK, Full, Journal
 from runstream._reader import Cut, JournalReader
 from runstream._segments import segment_path
 from runstream._sender_batch import Names, Told, pack
@@ -134,6 +136,22 @@ def test_one_flipped_bit_of_a_point_is_noticed_and_its_neighbours_are_read(tmp_p
     assert series == 0
 
 
+def test_a_point_that_looks_like_a_record_takes_nothing_along(tmp_path):
+    journal = new_journal(tmp_path)
+    series = journal.define_series(RUN, "loss")
+    at = journal.written()
+    journal.write_point(-1, series, 0, 1 << 40, struct.unpack("<d", struct.pack("<II", 500, 0))[0])
+    journal.write_record(slots.TAG, 0, slots.pair_text("note", "kept"))
+    journal.write_point(-1, series, 1, 0, 1.0)
+    # A bit of the first byte: the marker is then that of a declaration, and 500 bytes of text its length.
+    journal.buffers[0][at * 32] ^= 4
+    journal.close()
+    points, records, corrupt, _ = read_all(journal.folder)
+    assert corrupt == [at]
+    assert [point[0] for point in points] == [1]
+    assert [slots.split_pair(each.text) for each in records if each.kind == slots.TAG] == [("note", "kept")]
+
+
 @pytest.mark.parametrize("cut_at", [1, 8, 27, 28, 31], ids=lambda at: f"after {at} bytes")
 def test_a_torn_slot_of_a_dead_writer_holds_nothing(tmp_path, cut_at):
     journal = new_journal(tmp_path)
@@ -176,6 +194,29 @@ def test_a_record_of_a_live_writer_is_waited_for_until_it_is_whole(tmp_path):
     assert cut is not None
     assert [slots.split_pair(record.text) for record in cut.records] == [("note", "x" * 20)]
     journal.forget()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "5", "null", '"series"', "[" * 100_000, '{"series": 1}', '{"run": 0}', "{", "\udcff"],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_a_line_that_is_no_entry_is_counted_whatever_it_is(tmp_path, text):
+    data = text[:100_000].encode(errors="surrogateescape")
+    (tmp_path / "dictionary").write_bytes(b"%08x %s\n" % (zlib.crc32(data), data))
+    reader = DictionaryReader(tmp_path)
+    assert list(reader.new()) == []
+    assert reader.corrupt == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"sequence": Infinity, "statuses": {}}', "[" * 100_000, "[]", '{"sequence": -5, "statuses": {}}', "\0"],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_a_damaged_acknowledgement_is_the_beginning(tmp_path, text):
+    (tmp_path / ACK).write_text(text)
+    assert Ack.read(tmp_path) == Ack()
 
 
 def test_threads_write_at_once_and_nothing_is_lost_or_mixed(tmp_path):
