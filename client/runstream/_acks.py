@@ -8,9 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from runstream._journal import ACK
-
-_BLOCK = 4096
+from runstream._journal import ACK, BLOCK
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,11 @@ class Ack:
             temporary.rename(folder / ACK)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or len(text) > _BLOCK:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or len(text) > BLOCK:
                 raise
             descriptor = os.open(folder / ACK, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.pwrite(descriptor, text.ljust(_BLOCK), 0)
+                os.pwrite(descriptor, text.ljust(BLOCK), 0)
             finally:
                 os.close(descriptor)
 
@@ -56,4 +54,4 @@ def write_padded(path: Path, text: bytes) -> None:
     """Write a file that has a whole block of the disk at least. Raises: OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(text.ljust(_BLOCK))
+        file.write(text.ljust(BLOCK))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runstream import _slots as slots
-from runstream._journal import META
+from runstream._journal import ENDINGS, META
 from runstream._segments import create_segment, open_segment, segment_indices, segment_path
 from runstream._slots import MARKER_OFFSET, SEGMENT_SHIFT, SEGMENT_SLOTS, SLOT_BYTES
 
@@ -39,19 +39,29 @@ def last_change(folder: Path) -> float:
 
 
 def write_ending(folder: Path, end: int, vanished: list[int], version: int = slots.FORMAT) -> int:
-    """Write at the end of a dead journal that runs failed (`vanished`, numbers) and that it is complete.
+    """Write at the end of a dead journal how runs ended (`vanished`, numbers) and that it is complete.
 
-    `version`: the format it is written in.
+    They failed, unless their process said otherwise and found no room for it. `version`: of the journal.
 
     Whoever calls holds the writer's lock. Returns the new end. Raises: OSError when the disk is full.
     """
     end_time = int(min(last_change(folder), time.time()) * 1000)
-    records = [(slots.STATUS, run, slots.status_text(FAILED, end_time)) for run in vanished]
+    said = _endings(folder)
+    ends = [(run, *said.get(run, (FAILED, end_time))) for run in vanished]
+    records = [(slots.STATUS, run, slots.status_text(status, time)) for run, status, time in ends]
     for kind, run, text in [*records, (slots.CLOSE, 0, b"")]:
         for slot in slots.encode_record(kind, run, text, version):
             _store(folder, end, slot)
             end += 1
     return end
+
+
+def _endings(folder: Path) -> dict[int, tuple[int, int | None]]:
+    try:
+        said: dict[str, list[Any]] = json.loads((folder / ENDINGS).read_text())
+        return {int(run): (int(status), end) for run, (status, end) in said.items() if status in ENDED}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # made by an older version, or damaged
 
 
 def _store(folder: Path, sequence: int, slot: bytes) -> None:

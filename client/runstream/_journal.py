@@ -15,6 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,10 @@ from runstream._state import try_lock
 
 MAX_SERIES = 100_000
 META, LOCK, READER_LOCK, ACK, LOST = "journal.json", "lock", "reader.lock", "ack", "lost"
+ENDINGS = "endings"
+"""Statuses of runs that found no slot, for whoever ends the journal: run number to (status, end time)."""
+BLOCK = 4096
+"""Bytes; a file of a whole block can be written over when the disk is full."""
 
 OWN: set[str] = set()
 """Sessions this process writes: their locks must not be opened a second time here (see try_lock)."""
@@ -78,10 +83,10 @@ class Journal:
         self._next_series = 0
         self._lost_file = os.open(folder / LOST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._write_lost()
-        # The sender's first word on how far it is, so that it has room for the next one on a full disk too.
-        acknowledged = os.open(folder / ACK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.write(acknowledged, b'{"sequence": 0, "statuses": {}}'.ljust(4096))
-        os.close(acknowledged)
+        self._endings: dict[int, tuple[int, int | None]] = {}
+        # Blocks of the disk, so that there is room for what the sender and the end have to say on a full one.
+        self._write_block(ACK, b'{"sequence": 0, "statuses": {}}')
+        self._write_block(ENDINGS, b"{}")
         self._enter(0)
 
     @classmethod
@@ -106,6 +111,10 @@ class Journal:
         """Return the number of slots taken so far, i.e. the next sequence."""
         return int(repr(self.counter)[6:-1])  # looks without taking
 
+    def reached(self) -> int:
+        """Return the sequence that is to be delivered: `written`, but not past the last segment."""
+        return min(self.written(), (self._newest + 1) << SEGMENT_SHIFT)
+
     def bind(self, slow: Callable[..., None]) -> LogMetric:
         """Return the log call for points, as short as it can be; all that is unusual goes to `slow`.
 
@@ -127,8 +136,8 @@ class Journal:
             sequence = -1
             try:
                 number = series[run_id, key]
-                if value.__class__ is not float:
-                    value = to_float(key, value)
+                if value.__class__ is not float and value.__class__ is not int:
+                    value = to_float(key, value)  # the slot takes integers as they are
                 if step is None:
                     step = 0
                 if timestamp is None:
@@ -244,12 +253,22 @@ class Journal:
             self._write_lost()
             self._warn("no space")
 
+    def keep_status(self, run: int, text: bytes) -> bool:
+        """Keep a status that found no slot for the end of the journal; say whether it could be kept."""
+        self._endings[run] = slots.split_status(text)
+        kept = json.dumps(self._endings).encode()
+        with suppress(OSError):  # of file systems that never write in place
+            if fits := len(kept) <= BLOCK:
+                self._write_block(ENDINGS, kept)
+            return fits
+        return False
+
     def close(self) -> None:
         """Mark the journal complete and let its lock go. Later calls are lost."""
         try:
             self.write_record(slots.CLOSE, 0, b"")
         except Full:
-            logger.warning("the end of journal %s could not be written: no room", self.session_id)
+            logger.debug("the end of journal %s finds no room: its sender writes it", self.session_id)
         self.forget()
 
     def forget(self) -> None:
@@ -368,6 +387,14 @@ class Journal:
                 why,
             )
 
+    def _write_block(self, name: str, text: bytes) -> None:
+        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, text.ljust(BLOCK), 0)
+        finally:
+            os.close(descriptor)
+
     def _write_lost(self) -> None:
-        # In place, in a block the file already has: this works on a full disk.
-        os.pwrite(self._lost_file, b"%020d" % self.lost, 0)
+        # In a block the file has: this works on a full disk, where the file system writes in place.
+        with suppress(OSError):
+            os.pwrite(self._lost_file, b"%020d" % self.lost, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runstream._errors import RunstreamError
+from runstream._segments import slots_within
 from runstream._state import redacted
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _from_answer(answer: ControlResponse, folder: Path, sequence: int) -> Pendin
     reachable, error = answer.state.reachable, answer.state.error
     for state in answer.state.sessions:
         if state.session_id == folder.name:
-            left = max(0, sequence - state.acknowledged)
+            left = slots_within(folder, state.acknowledged, sequence)
             uploads = state.pending_uploads if left else 0
             return Pending(left, uploads, state.refused, reachable=reachable, error=error)
     return Pending(reachable=reachable, error=error)
@@ -132,4 +133,5 @@ def _from_files(folder: Path, sequence: int, error: str) -> Pending:
 
     if not folder.exists():
         return Pending()  # delivered and tidied up
-    return Pending(records=max(0, sequence - Ack.read(folder).sequence), reachable=None, error=error)
+    left = slots_within(folder, Ack.read(folder).sequence, sequence)
+    return Pending(records=left, reachable=None, error=error)

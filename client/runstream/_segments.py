@@ -7,7 +7,7 @@ import mmap
 import os
 from pathlib import Path
 
-from runstream._slots import SEGMENT_BYTES
+from runstream._slots import SEGMENT_BYTES, SEGMENT_SHIFT
 
 _SUFFIX = ".seg"
 
@@ -21,6 +21,16 @@ def segment_indices(folder: Path) -> list[int]:
     """Return the indices of the segments that are there and whole, ascending."""
     with os.scandir(folder) as entries:
         return sorted(int(entry.name[: -len(_SUFFIX)]) for entry in entries if _whole(entry))
+
+
+def slots_within(folder: Path, first: int, end: int) -> int:
+    """Return how many slots from `first` to before `end` have a segment; the others found no room."""
+    try:
+        indices = segment_indices(folder)
+    except FileNotFoundError:
+        return 0  # delivered
+    starts = [(max(first, i << SEGMENT_SHIFT), min(end, (i + 1) << SEGMENT_SHIFT)) for i in indices]
+    return sum(max(0, stop - start) for start, stop in starts)
 
 
 def _whole(entry: os.DirEntry[str]) -> bool:

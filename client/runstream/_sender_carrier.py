@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -26,6 +27,10 @@ Ended = Callable[[RunstreamError | None], None]
 STREAM = "/runstream.v1.MetricService/StreamMetrics"
 APPEND = "/runstream.v1.MetricService/AppendMetrics"
 _CALL_TIMEOUT = 30.0
+_CALLS = 16
+"""Calls of a UnaryCarrier at a time."""
+_NOT_YET = "does not exist yet"
+"""What the server says of a run whose creator may come later."""
 
 
 class Carrier(Protocol):
@@ -125,7 +130,7 @@ class StreamCarrier:
 
 
 class UnaryCarrier:
-    """AppendMetrics calls, one thread for all sessions, one batch of a session at a time."""
+    """AppendMetrics calls, one batch of a session at a time; a session that waits holds up no other."""
 
     remembers = False
     window = 1
@@ -135,17 +140,18 @@ class UnaryCarrier:
         self._answer, self._ended = answer, ended
         self._opens: dict[str, metrics_pb2.OpenSession] = {}
         self._quiet: set[str] = set()  # sessions with a heartbeat under way, whose answer says nothing new
-        self._work: queue.SimpleQueue[metrics_pb2.AppendMetricsRequest | None] = queue.SimpleQueue()
+        self._work: dict[str, deque[metrics_pb2.AppendMetricsRequest]] = {}
+        self._lock = threading.Lock()
+        self._calls = threading.Semaphore(_CALLS)
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Begin to work."""
-        threading.Thread(target=self._run, name="runstream-append", daemon=True).start()
+        """Do nothing: work begins with the first frame."""
 
     def open(self, message: metrics_pb2.OpenSession) -> None:
         """Ask where the session stands."""
         self._opens[message.session_id] = message
-        self._work.put(metrics_pb2.AppendMetricsRequest(open=message))
+        self._put(metrics_pb2.AppendMetricsRequest(open=message))
 
     def batch(self, batch: metrics_pb2.MetricBatch) -> None:
         """Send a batch; its answer comes as refusals and an Ack, or as Opened."""
@@ -154,13 +160,13 @@ class UnaryCarrier:
         brief.CopyFrom(opened)
         brief.next_sequence = batch.first_sequence
         brief.ClearField("runs")
-        self._work.put(metrics_pb2.AppendMetricsRequest(open=brief, batch=batch))
+        self._put(metrics_pb2.AppendMetricsRequest(open=brief, batch=batch))
 
     def heartbeat(self, session_id: str) -> None:
         """Open the session again where it stands: any call is a sign of life, and HTTP has no other."""
         if session_id in self._opens and session_id not in self._quiet:
             self._quiet.add(session_id)
-            self._work.put(metrics_pb2.AppendMetricsRequest(open=self._opens[session_id]))
+            self._put(metrics_pb2.AppendMetricsRequest(open=self._opens[session_id]))
 
     def finish(self, session_id: str) -> None:
         """Do nothing: sessions end by themselves."""
@@ -168,27 +174,53 @@ class UnaryCarrier:
     def end(self) -> None:
         """Make no further call."""
         self._over.set()
-        self._work.put(None)
 
-    def _run(self) -> None:
-        while (request := self._work.get()) is not None and not self._over.is_set():
-            try:
-                answer = self._transport.unary(
-                    APPEND, request, metrics_pb2.AppendMetricsResponse, _CALL_TIMEOUT
-                )
-            except RunstreamError as error:
-                if error.error_code == "SESSION_EXPIRED":
-                    self._say(Response(refused=_expired(request, error)))
-                    continue
-                if not self._over.is_set():
-                    self._ended(error)
+    def _put(self, request: metrics_pb2.AppendMetricsRequest) -> None:
+        session_id = request.open.session_id
+        with self._lock:
+            if session_id in self._work:
+                self._work[session_id].append(request)
                 return
-            session_id = request.open.session_id
-            if not request.HasField("batch") and session_id in self._quiet:
-                self._quiet.discard(session_id)
-                continue
-            for frame in _frames(request, answer):
-                self._say(frame)
+            self._work[session_id] = deque([request])
+        name = "runstream-append"
+        threading.Thread(target=self._run, args=(session_id,), name=name, daemon=True).start()
+
+    def _run(self, session_id: str) -> None:
+        """Make the calls of a session in order, until there are none."""
+        while not self._over.is_set():
+            with self._lock:
+                if not self._work[session_id]:
+                    del self._work[session_id]
+                    return
+                request = self._work[session_id].popleft()
+            try:
+                with self._calls:
+                    self._call(request)
+            except RunstreamError as error:
+                if not self._over.is_set():
+                    self._over.set()
+                    self._ended(error)
+
+    def _call(self, request: metrics_pb2.AppendMetricsRequest) -> None:
+        session_id = request.open.session_id
+        try:
+            answer = self._transport.unary(APPEND, request, metrics_pb2.AppendMetricsResponse, _CALL_TIMEOUT)
+        except RunstreamError as error:
+            if error.error_code == "SESSION_EXPIRED":
+                self._say(Response(refused=_expired(request, error)))
+            elif _NOT_YET in error.message:  # as a stream does: from there again
+                where = metrics_pb2.SessionOpened(
+                    session_id=session_id, next_sequence=request.open.next_sequence
+                )
+                self._say(Response(opened=where))
+            else:
+                raise
+            return
+        if not request.HasField("batch") and session_id in self._quiet:
+            self._quiet.discard(session_id)
+            return
+        for frame in _frames(request, answer):
+            self._say(frame)
 
     def _say(self, response: metrics_pb2.StreamMetricsResponse) -> None:
         if not self._over.is_set():

@@ -329,7 +329,7 @@ class SenderCore:
     def _idle_for(self) -> float:
         now = time.monotonic()
         # A journal that cannot be delivered at all, or not from here, waits for people, not for this process.
-        stuck = self.upstream.hopeless
+        stuck = self.upstream.hopeless or self.upstream.denied
         if (
             any(not (item.dead and (item.error or stuck)) for item in self._deliveries.values())
             or self._waiters

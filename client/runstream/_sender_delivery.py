@@ -246,12 +246,13 @@ class Delivery:
             self.names.refresh()
 
     def end_vanished(self) -> None:
-        """Once a dead journal is read to its end: write FAILED for the runs it owned and did not end.
+        """Once a dead journal is delivered to its end: write FAILED for the runs it owned and did not end.
 
         Raises: OSError when the disk is full.
         """
-        if not self.dead or self.position < self._end or _CLOSED in self.statuses:
+        if not self.dead or self.position < self._end or _CLOSED in self.statuses or self.in_flight:
             return
+        self.save(time.monotonic(), force=True)  # deletes what is delivered: on a full disk that is the room
         owned = [run for run, entry in self.names.runs.items() if entry.owner]
         vanished = [run for run in owned if self.statuses.get(run) not in ENDED]
         self._end = write_ending(self.folder, self._end, vanished, self._version)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from runstream._errors import NotFound, RunstreamError, Unavailable
+from runstream._errors import NotFound, RunstreamError, Unauthenticated, Unavailable
 from runstream._raw import Raw
 from runstream._spool import NAME, Spooled
-from runstream._transport import Transport
+from runstream._transport import Transport, once
 
 logger = logging.getLogger("runstream.sender")
 _WORKERS = 4
@@ -34,7 +34,7 @@ class Upload:
     folder: Path
     """Folder of the journal."""
     method: str = ""
-    """Not a file but a call, which the server may be sent twice: its full name."""
+    """Not a file but a call, made once however often it is sent: its full name."""
     request: bytes = b""
     """Serialized request of that call."""
 
@@ -113,7 +113,7 @@ class Uploader:
                 unknown += 1
                 if unknown > _UNKNOWN_RUN_TRIES:
                     return error
-            except Unavailable as error:
+            except (Unavailable, Unauthenticated) as error:  # a revoked token: `runstream sync` with another
                 logger.info("%s waits: %s", upload.title, error.message)
             except OSError as error:
                 logger.warning("%s waits: %s", upload.title, error)
@@ -124,7 +124,8 @@ class Uploader:
         return None
 
     def _call(self, upload: Upload) -> None:
-        self._transport().unary(upload.method, cast(Any, Raw(upload.request)), cast(Any, Raw))
+        with once(f"{upload.session_id}/{upload.sequence}"):  # a sender that is killed leaves it to the next
+            self._transport().unary(upload.method, cast(Any, Raw(upload.request)), cast(Any, Raw))
 
     def _send_file(self, upload: Upload) -> None:
         from runstream._artifacts import upload_file

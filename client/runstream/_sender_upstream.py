@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runstream._errors import InvalidState, Offline, RunstreamError, Unavailable
+from runstream._errors import InvalidState, Offline, RunstreamError, Unauthenticated, Unavailable
 from runstream._sender_carrier import Carrier, open_carrier, wait_of
 from runstream._transport import Transport, open_transport
 from runstream.v1 import metrics_pb2
@@ -52,6 +52,8 @@ class Upstream:
         """Why; empty when reachable."""
         self.hopeless = False
         """True when this process can never reach the store: what opens it is not installed here."""
+        self.denied = False
+        """True while the server does not take the credentials, as after a token was revoked."""
 
     def transport(self) -> Transport:
         """Return the transport for unary calls; the first call may start an embedded server.
@@ -81,7 +83,7 @@ class Upstream:
 
     def on_answer(self) -> None:
         """Note that the server answers."""
-        self.reachable, self.error, self._answered = True, "", True
+        self.reachable, self.error, self._answered, self.denied = True, "", True, False
 
     def on_broken(self, error: RunstreamError | None) -> None:
         """Note that the connection ended or none came about; the next try waits a little longer."""
@@ -89,6 +91,7 @@ class Upstream:
         if self.carrier is not None and time.monotonic() - self._since > _STEADY:
             self._pause = _FIRST_PAUSE
         self.carrier = None
+        self.denied = isinstance(error, Unauthenticated)
         if error is not None and not self._answered:
             self.note(error)  # not for a connection that broke: the next try tells whether the server is gone
         self._answered = False

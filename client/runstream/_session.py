@@ -190,8 +190,8 @@ class Session(SessionWriter):
         """Have the sender deliver, wait up to `timeout` seconds, and return what is still pending then."""
         with self._lock:
             targets, journal = list(self._past), self._journal
-            if journal is not None and journal.written():
-                targets.append((journal.folder, journal.written()))
+            if journal is not None and (sequence := journal.reached()):
+                targets.append((journal.folder, sequence))
         lost = self._lost + (journal.lost if journal else 0)
         base = Pending(lost=lost, journal=str(journal.folder if journal else self._folder.journals))
         total, done = ask_all(self.link, targets, timeout, base)

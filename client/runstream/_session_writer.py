@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runstream import _checks as checks
+from runstream import _slots as slots
 from runstream._dictionary import RunEntry
 from runstream._errors import Offline
 from runstream._journal import Full, Journal, LogMetric
@@ -173,10 +174,10 @@ class SessionWriter:
         self.log_metric = self._log_metric
         if self._disk is not None:
             self._disk.stop()
-        written = journal.written()  # without the closing record, which nobody needs to wait for
+        reached = journal.reached()  # without the closing record, which nobody needs to wait for
         journal.close()
         self._lost += journal.lost
-        self._past.append((journal.folder, written))
+        self._past.append((journal.folder, reached))
 
     def _run(self, journal: Journal, run_id: str) -> RunEntry:
         """Return the run's entry; a new journal repeats what the process knows, so that it may come first."""
@@ -187,12 +188,18 @@ class SessionWriter:
         return entry
 
     def journal_record(self, kind: int, run_id: str, text: bytes) -> None:
-        """Write a record of a run; count it as lost when there is no room."""
+        """Write a record of a run; count it as lost when there is no room, unless it ends the run."""
         try:
             journal = self._writer()
-            journal.write_record(kind, self._run(journal, run_id).run, text)
+            run = self._run(journal, run_id).run
         except Full:
             self._count_lost()
+            return
+        try:
+            journal.write_record(kind, run, text)
+        except Full:
+            if kind != slots.STATUS or not journal.keep_status(run, text):
+                self._count_lost()
 
     def _log_metric(
         self, run_id: str, key: str, value: float, step: int | None = 0, timestamp: int | None = None

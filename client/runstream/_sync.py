@@ -27,6 +27,7 @@ from runstream._state import StateFolder, fingerprint, lock_holder, machine, mac
 QUIET_SECONDS = 600.0
 """A journal of another machine is taken over only when it was not written for this long."""
 _STALL_SECONDS = 15.0
+_SAY_AFTER = 1.0
 _HELD_SECONDS = 60.0
 """Stalls of another sender are shorter than this: after an outage it pauses up to 10 s between two tries to
 connect, each try may take as long again, and it notes its progress only then."""
@@ -84,6 +85,8 @@ class SyncReport:
 
 Progress = Callable[[int, int], None]
 """Called with (slots delivered, slots in all)."""
+Told = Callable[[str], None]
+"""Called with a sentence for people."""
 
 
 def find(path: Path) -> list[Path]:
@@ -166,12 +169,14 @@ def sync(
     force: bool = False,
     patience: float | None = None,
     progress: Progress = lambda done, total: None,
+    told: Told = lambda sentence: None,
 ) -> SyncReport:
     """Deliver the journals below `path` (default: the state directory), each to its own server.
 
     only_uri: those of config.tracking_uri only. force: take over journals of other machines at once.
-    patience: seconds an unreachable server is tried (default: config.start_timeout). Idempotent, and
-    harmless beside senders that run: two never work on one journal.
+    patience: seconds an unreachable server is tried (default: config.start_timeout). told: hears once that
+    another sender has some of them, which is waited for as long as it gets on. Idempotent, and harmless
+    beside senders that run: two never work on one journal.
     """
     wanted = redacted(config.tracking_uri)
     found = [info for info in journals(config, path) if not only_uri or info.tracking_uri == wanted]
@@ -185,7 +190,7 @@ def sync(
         else:
             ready.setdefault(info.tracking_uri, []).append(info)
     total = sum(info.pending for group in ready.values() for info in group)
-    counter = _Counter(total, progress)
+    counter = _Counter(total, progress, told)
     for uri, group in ready.items():
         target = config if uri == wanted else replace(config, tracking_uri=uri)
         # A folder's journals may lie in several places; each place has its own embedded socket.
@@ -208,9 +213,10 @@ def _reason_to_skip(info: JournalInfo, force: bool) -> str:
 class _Counter:
     """Sums what is delivered, for the progress bar."""
 
-    def __init__(self, total: int, progress: Progress) -> None:
+    def __init__(self, total: int, progress: Progress, told: Told) -> None:
         self.total = total
         self._progress = progress
+        self._told: Told | None = told
         self._before = 0
         self._now = 0
 
@@ -218,6 +224,12 @@ class _Counter:
         """Note what the group at work has delivered."""
         self._now = delivered
         self._progress(min(self._before + delivered, self.total), self.total)
+
+    def waits(self, journals: int) -> None:
+        """Say, once, that another sender is waited for."""
+        if self._told is not None:
+            self._told(f"a sender of this machine delivers {journals} of them; waiting for it")
+            self._told = None
 
     def next_group(self) -> None:
         """Begin to count another group."""
@@ -249,7 +261,8 @@ def _deliver(
 def _drive(core: SenderCore, group: list[JournalInfo], counter: _Counter, patience: float) -> dict[Path, str]:
     """Run the sender until all is delivered or nothing moves; return what is left, with reasons."""
     trouble_since: float | None = None
-    best, moved_at = -1, time.monotonic()
+    best, started = (-1, 0), time.monotonic()
+    moved_at = started
     while True:
         core.step()
         left = [info for info in group if info.folder.exists() and not (info.folder / DONE).exists()]
@@ -259,13 +272,17 @@ def _drive(core: SenderCore, group: list[JournalInfo], counter: _Counter, patien
         delivered = sum(_delivered(info) for info in group)
         counter.show(delivered)
         now = time.monotonic()
-        if delivered > best:
-            best, moved_at = delivered, now
+        gone = -sum(spooled_bytes(info.folder) for info in left)  # files count too: a large one takes long
+        if (delivered, gone) > best:
+            best, moved_at = (delivered, gone), now
         trouble_since = None if core.upstream.reachable else trouble_since or now
         if trouble_since is not None and now - trouble_since >= patience:
             return {info.folder: errors.get(info.folder) or core.upstream.error for info in left}
         ours = {item.folder for item in core.sessions()}
-        stall = _STALL_SECONDS if all(info.folder in ours for info in left) else _HELD_SECONDS
+        theirs = [info for info in left if info.folder not in ours]
+        if theirs and now - started > _SAY_AFTER:
+            counter.waits(len(theirs))
+        stall = _HELD_SECONDS if theirs else _STALL_SECONDS
         if core.upstream.reachable and now - moved_at > stall and not core.busy():
             held = "another sender has it and does not get on; `runstream status` shows more"
             return {info.folder: errors.get(info.folder) or held for info in left}

@@ -16,7 +16,9 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from runstream import _errors
@@ -49,6 +51,7 @@ NOT_IDEMPOTENT = frozenset(
 )
 """Methods that are not sent again when the first try may have taken effect."""
 
+_key: ContextVar[str] = ContextVar("key", default="")
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 5.0
 
@@ -113,12 +116,23 @@ class Transport(ABC):
         raise Unsupported(f"{self.config.shown_uri} is not reached by gRPC, which streams need")
 
     def metadata(self) -> list[tuple[str, str]]:
-        """Return the metadata every call carries: the credentials."""
-        header = authorization(self.config)
-        return [("authorization", header)] if header else []
+        """Return the metadata every call carries: the credentials, and the key of `once`."""
+        header, key = authorization(self.config), _key.get()
+        pairs = [("authorization", header)] if header else []
+        return [*pairs, ("idempotency-key", key)] if key else pairs
 
     def close(self) -> None:  # noqa: B027  a relay has nothing to close
         """Release connections; calls after it open them again."""
+
+
+@contextmanager
+def once(key: str) -> Iterator[None]:
+    """Give the calls of this thread a key: however often they come with it, they take effect once."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
 
 
 def retry_wait(method: str, error: RunstreamError, backoff: float) -> float | None:

@@ -19,7 +19,7 @@ from runstream._errors import (
     Unavailable,
     error_from_reason,
 )
-from runstream._transport import NotSent, Transport, authorization, unreachable
+from runstream._transport import NotSent, Transport, unreachable
 
 if TYPE_CHECKING:
     from runstream._config import Config
@@ -91,8 +91,7 @@ class HttpTransport(Transport):
         headers = {"Accept": CONTENT_TYPE if body is not None else "application/json"}
         if body is not None:
             headers |= {"Content-Type": CONTENT_TYPE, "Connect-Timeout-Ms": str(int(timeout * 1000))}
-        if header := authorization(self.config):
-            headers["Authorization"] = header
+        headers |= dict(self.metadata())
         fresh = not hasattr(self._local, "connection")
         connection = self._connection(timeout)
         try:

@@ -48,7 +48,9 @@ def sync(
 
     config = Config.load(tracking_uri)
     with _bar() as show:
-        report = deliver(config, path, only_uri=tracking_uri is not None, force=force, progress=show)
+        report = deliver(
+            config, path, only_uri=tracking_uri is not None, force=force, progress=show, told=note
+        )
     if as_json:
         print_json(_document(report))
     else:

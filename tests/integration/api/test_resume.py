@@ -79,6 +79,21 @@ def test_a_rewind_of_an_unknown_run_raises(online):
     assert raised.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
+def test_a_fork_begins_with_what_this_process_logged_up_to_the_step_and_goes_its_own_way(online):
+    with online.start_run() as parent:
+        online.log_param("lr", 0.1)
+        for step in range(6):
+            online.log_metric("loss", float(step), step=step)
+        child = online.fork_run(parent.info.run_id, 2, run_name="child")
+    with online.start_run(run_id=child.info.run_id):
+        online.log_metric("loss", 9.0, step=3)
+    assert steps(online, child.info.run_id) == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 9.0)]
+    assert steps(online, parent.info.run_id) == [(step, float(step)) for step in range(6)]
+    run = online.get_run(child.info.run_id)
+    assert (run.data.params, run.data.metrics) == ({"lr": "0.1"}, {"loss": 9.0})
+    assert (run.info.run_name, run.info.status) == ("child", "FINISHED")
+
+
 REWINDS = """
 import runstream as rs
 for first, count, value in ((0, 10, 1.0), (5, 3, 2.0)):

@@ -118,6 +118,19 @@ def test_sigterm_kills_the_run_with_all_its_points(trainer, client):
     assert len(client.get_metric_history(run_id, "m")) == 2000
 
 
+def test_a_run_that_was_preempted_is_taken_up_again(trainer, client, online):
+    """SIGTERM, then the same id: one run, the points of both processes, and an end of its own."""
+    process, run_id = trainer
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == -signal.SIGTERM
+    assert wait_for_status(client, run_id, "KILLED") == "KILLED"
+    with online.start_run(run_id=run_id, resume="must"):
+        assert client.get_run(run_id).info.status == "RUNNING"
+        online.log_metric("m", 2000.0, step=2000)
+    assert wait_for_status(client, run_id, "FINISHED") == "FINISHED"
+    assert [point.step for point in client.get_metric_history(run_id, "m")] == list(range(2001))
+
+
 def test_a_process_that_vanishes_leaves_a_failed_run_with_all_its_points(trainer, client):
     process, run_id = trainer
     process.kill()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from runstream import _journal, _sender_core, _transport
 from runstream._dictionary import RunEntry
 from runstream._journal import Journal
 from runstream._session import Session
 from runstream._sync import sync
-from runstream.v1 import runs_pb2
+from runstream._transport_http import HttpTransport
+from runstream.v1 import metrics_pb2, runs_pb2
 from tests.doors import open_door
 from tests.integration.client.conftest import until
 
@@ -32,6 +37,82 @@ def test_every_call_survives_os_exit(script, stored, config):
     sync(config)
     until(lambda: stored.status(run_id) == "FAILED", "the vanished owner's run ends")
     assert stored.points(run_id) == [(i, float(i)) for i in range(70_000)]
+
+
+def test_ctrl_c_anywhere_leaves_every_point_that_was_logged(script, stored):
+    """The interrupt comes in the middle of a call, which may have taken effect; none before is lost."""
+    process = script.start(
+        """
+        done = 0
+        print(run_id, flush=True)
+        try:
+            while True:
+                session.log_metric(run_id, "loss", float(done), done)
+                done += 1
+        except KeyboardInterrupt:
+            print(done, flush=True)
+            session.set_status(run_id, 5, 5)
+            session.close()
+        """
+    )
+    run_id = process.stdout.readline().strip()
+    until(lambda: stored.run(run_id) is not None, "the run is there")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    until(lambda: stored.status(run_id) == "KILLED", "all is delivered")
+    points, done = stored.points(run_id), int(out)
+    assert len(points) in (done, done + 1)
+    assert points == [(step, float(step)) for step in range(len(points))]
+
+
+def test_a_clock_that_jumps_back_changes_no_order_and_loses_nothing(config, stored, monkeypatch):
+    """Timestamps are recorded as the clock gave them; steps order the points, sequences deliver them."""
+    given = [time.time_ns() + seconds * 10**9 for seconds in (0, 1, -3600, -3599, 2)]
+    session = Session.open(config)
+    run_id = uuid.uuid4().hex
+    session.declare_run(run_id, create=True, experiment_id="0", start_time=1)
+    session.log_metric(
+        run_id, "loss", -1.0, -1
+    )  # the series has its number; what follows takes the short way
+    clock = iter(given)
+    monkeypatch.setattr(
+        _journal, "time", SimpleNamespace(time_ns=lambda: next(clock), monotonic=time.monotonic)
+    )
+    assert session._journal is not None
+    log_metric = session._journal.bind(session._slow_metric)  # as bound in a process with such a clock
+    for step in range(5):
+        log_metric(run_id, "loss", float(step), step)
+    monkeypatch.undo()
+    assert session.flush(30)
+    with open_door("grpc", stored.server) as door:
+        request = metrics_pb2.GetMetricHistoryRequest(run_id=run_id, metric_key="loss")
+        points = door.call(request).metrics
+    assert sorted((p.step, p.timestamp) for p in points)[1:] == [(i, t // 10**6) for i, t in enumerate(given)]
+    with open_door("grpc", stored.server) as door:
+        (source,) = [s for s in door.call(runs_pb2.ListRunSourcesRequest(run_id=run_id)).sources if s.source]
+    assert source.liveness == runs_pb2.LIVENESS_LIVE  # leases go by the server's clock
+    session.close()
+
+
+def test_over_http_the_sender_keeps_a_silent_run_alive(config, server, stored, monkeypatch):
+    """Training that logs nothing for long is heard of all the same, where only HTTP passes too."""
+    monkeypatch.setattr(_transport, "_choose", lambda config, timeout: HttpTransport(config))
+    monkeypatch.setattr(_sender_core, "HEARTBEAT_EVERY", 0.2)
+    session = Session.open(replace(config, tracking_uri=server.http, sender="thread"))
+    run_id = uuid.uuid4().hex
+    session.declare_run(run_id, create=True, experiment_id="0", start_time=1)
+    session.log_metric(run_id, "loss", 1.0)
+    assert session.flush(30)
+
+    def last_seen() -> int:
+        with open_door("http", server) as door:
+            sources = door.call(runs_pb2.ListRunSourcesRequest(run_id=run_id)).sources
+        return max(int(source.last_seen_time) for source in sources if source.source)
+
+    before = last_seen()
+    until(lambda: last_seen() > before, "a heartbeat is noted", 60)
+    session.close()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -1,0 +1,54 @@
+"""A script whose token is revoked while it logs: nothing raises, nothing is lost, another token delivers."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from runstream._config import Config
+from runstream._session import Session
+from runstream._sync import sync
+from runstream.v1 import access_pb2, experiments_pb2, metrics_pb2, runs_pb2
+from tests.names import unique
+from tests.security.access import Guarded, guarded_server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Iterator[Guarded]:
+    """Yield a server that asks for credentials."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with guarded_server(str(folder), folder) as server:
+        yield server
+
+
+def test_what_is_logged_after_a_token_is_revoked_waits_for_another(guarded, tmp_path) -> None:
+    login, authorization = guarded.user()
+    made = experiments_pb2.CreateExperimentRequest(name=unique("mine"))
+    experiment = guarded.door(authorization).call(made).experiment_id
+    config = Config(
+        f"grpc://{guarded.server.grpc}",
+        token=authorization.removeprefix("Bearer "),
+        state_dir=str(tmp_path / "state"),
+        sender_linger=1.0,
+    )
+    session = Session.open(config)
+    run_id = uuid.uuid4().hex
+    session.declare_run(run_id, create=True, experiment_id=experiment, start_time=1)
+    session.log_metric(run_id, "loss", 0.0, 0)
+    assert session.flush(30)
+    (token,) = guarded.call(access_pb2.ListTokensRequest(user=login)).tokens
+    guarded.call(access_pb2.RevokeTokenRequest(token_id=token.token_id))
+    (tmp_path / "note.txt").write_text("kept")
+    session.log_artifact(run_id, tmp_path / "note.txt", "note.txt")  # a call of its own, denied at once
+    for step in range(1, 100):
+        session.log_metric(run_id, "loss", float(step), step)
+    session.set_status(run_id, runs_pb2.RUN_STATUS_FINISHED, 5)
+    pending = session.close(0.0)
+    assert (pending.empty, pending.refused) == (False, 0)
+    secret = guarded.call(access_pb2.CreateTokenRequest(user=login)).secret
+    report = sync(replace(config, token=secret), tmp_path / "state")  # waits until the first sender is gone
+    assert (report.failed, report.refused) == ([], 0)
+    request = metrics_pb2.GetMetricHistoryRequest(run_id=run_id, metric_key="loss")
+    assert [point.step for point in guarded.call(request).metrics] == list(range(100))
+    assert guarded.call(runs_pb2.GetRunRequest(run_id=run_id)).run.info.status == runs_pb2.RUN_STATUS_FINISHED
