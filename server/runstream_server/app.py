@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -59,6 +60,8 @@ class LocalCall:
     """Time the caller gives."""
     metadata: Mapping[str, str]
     """HTTP headers, lower-case names."""
+    in_pieces: bool = False
+    """Whether a long answer goes out in pieces: no limit of a message bounds it."""
 
     def time_remaining(self) -> float:
         """Return the seconds that are left."""
@@ -165,7 +168,7 @@ class Server:
         self.http_address = address(self.settings.host, listener.getsockname()[1])
         rest = RestDoor(
             [service.descriptor for service in offered],
-            self.invoke,
+            partial(self.invoke, in_pieces=True),
             self.context.call,
             self.settings.static_prefix,
         )
@@ -213,10 +216,11 @@ class Server:
         *,
         seconds: float | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> Message:
-        """Run a unary RPC in this process, as the HTTP doors do. seconds: what the caller gives it.
+        in_pieces: bool = False,
+    ) -> Any:
+        """Run a unary RPC in this process, as the HTTP doors do, and return its response.
 
-        Raises: ServerError.
+        seconds: what the caller gives it; in_pieces: a history comes as `History`. Raises: ServerError.
         """
         if isinstance(method, MethodDescriptor):
             method = f"/{method.containing_service.full_name}/{method.name}"
@@ -225,13 +229,12 @@ class Server:
         seconds = self.settings.call_timeout if seconds is None else seconds
         try:
             call = self._calls[method]
-            local = LocalCall(seconds, metadata or {})
+            local = LocalCall(seconds, metadata or {}, in_pieces)
             gate = self.context.gate
             work = gate.run(method, request, lambda: call(request, local)) if gate else call(request, local)
-            response: Message = await in_time(work, seconds, method)
+            return await in_time(work, seconds, method)
         except Exception as error:
             raise seen_by_caller(error, method) from error
-        return response
 
 
 def raise_open_files_limit() -> None:

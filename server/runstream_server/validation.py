@@ -285,17 +285,31 @@ def check_batch(
 
 
 def _check_metrics(metrics: Sequence[metrics_pb2.Metric]) -> None:
-    checked: set[str] = set()
+    if _plainly_right(metrics):
+        return
     for index, metric in enumerate(metrics):
-        has, timestamp = metric.HasField, metric.timestamp
-        # Batches repeat keys; only the first of each is looked at letter by letter.
-        if metric.key in checked and 0 < timestamp < INT64_MAX and has("value"):
-            continue
         for name in ("value", "timestamp"):
-            if not has(name):
+            if not metric.HasField(name):
                 raise missing(f"metrics[{index}].{name}")
-        check_metric(metric.key, timestamp, metric.step, f"metrics[{index}]")
-        checked.add(metric.key)
+        check_metric(metric.key, metric.timestamp, metric.step, f"metrics[{index}]")
+
+
+def _plainly_right(metrics: Sequence[metrics_pb2.Metric]) -> bool:
+    """Return whether nothing can be said against any item; what to say first is left to a closer look.
+
+    A batch repeats its keys, so each is looked at letter by letter once, and a timestamp above 0 is there.
+    """
+    if not all([metric.HasField("value") for metric in metrics]):
+        return False
+    timestamps = [metric.timestamp for metric in metrics]
+    if not (timestamps and min(timestamps) > 0):
+        return False
+    try:
+        for key in {metric.key for metric in metrics}:
+            check_key(key, "key")
+    except InvalidArgument:
+        return False
+    return True
 
 
 def _check_count(what: str, limit: int, count: int) -> None:

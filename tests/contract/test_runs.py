@@ -469,3 +469,31 @@ def test_two_runs_share_a_dataset_of_one_name_and_digest(call, experiment):
 def test_bad_inputs_are_refused(call, run, item, field):
     refused(call, runs_pb2.LogInputsRequest(run_id=run.run_id, datasets=[item]), field=field)
     assert not get(call, run.run_id).inputs.dataset_inputs
+
+
+def test_what_a_run_has_is_all_set_even_where_it_is_empty(call, run):
+    log_batch(call, run.run_id, [("zero", 0.0, 0, 0), ("nan", math.nan, 0, 1)], [("p", "")], [("t", "")])
+    found = get(call, run.run_id), *call(runs_pb2.SearchRunsRequest(experiment_ids=["0"])).runs
+    for data in (each.data for each in found):
+        # The REST door writes these without asking whether they are there.
+        for items, names in (
+            (data.metrics, {"key", "value", "timestamp", "step"}),
+            (data.params, {"key", "value"}),
+            (data.tags, {"key", "value"}),
+        ):
+            for item in items:
+                assert {field.name for field, _ in item.ListFields()} == names
+
+
+def test_a_full_batch_is_read_back(call, run):
+    points = [
+        (f"m/{index % 7}", math.nan if index % 50 == 3 else index / 3, index, 1 + index)
+        for index in range(1000)
+    ]
+    log_batch(call, run.run_id, points)
+    read = metrics_of(get(call, run.run_id))
+    assert read == {f"m/{index % 7}": (value, step, at) for index, (_, value, step, at) in enumerate(points)}
+    for key in ("m/0", "m/3"):
+        history = call(metrics_pb2.GetMetricHistoryRequest(run_id=run.run_id, metric_key=key)).metrics
+        wanted = [(repr(value), step, at) for name, value, step, at in points if name == key]
+        assert [(repr(each.value), each.step, each.timestamp) for each in history] == wanted

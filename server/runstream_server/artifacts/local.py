@@ -32,6 +32,12 @@ UPLOADS = ".uploads"
 """Folder in the root for what is not visible."""
 LEFTOVER_SECONDS = 86_400
 """Age from which an entry of UPLOADS belongs to a process that died."""
+WRITTEN_BYTES = 8 << 20
+"""Bytes of a file after which the disk begins to write them; smaller files stay in the page cache."""
+AHEAD_BYTES = 8 << 20
+"""Bytes of a download after which the disk is asked for more."""
+KEPT_BYTES = 32 << 20
+"""Bytes at the end of a growing file that are looked at again: what was not written yet was not dropped."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that somebody put there must not block the open.
@@ -209,15 +215,25 @@ class LocalReader:
         self._file = file
         self._offset = offset
         self._end = offset + length
+        self._asked = offset
 
     def read(self) -> bytes:
         """Return the next bytes; as Reader.read."""
+        if self._offset >= self._asked and self._end - self._offset > CHUNK_BYTES:
+            self._look_ahead()
         with _translated():
             data = os.pread(self._file, min(CHUNK_BYTES, self._end - self._offset), self._offset)
         if not data and self._offset < self._end:
             raise Unavailable("the artifact was cut while it was read")
         self._offset += len(data)
         return data
+
+    def _look_ahead(self) -> None:
+        """Let the disk bring what comes next, while this piece is on its way."""
+        until = min(self._end, self._offset + 2 * AHEAD_BYTES)
+        with contextlib.suppress(OSError, AttributeError):  # only advice, and not everywhere
+            os.posix_fadvise(self._file, self._offset, until - self._offset, os.POSIX_FADV_WILLNEED)
+        self._asked = self._offset + AHEAD_BYTES
 
     def close(self) -> None:
         """Close the file."""
@@ -234,13 +250,30 @@ class LocalWriter:
         self._path = path
         self._name = name
         self._file = file
+        self._size = 0
+        self._begun = 0
 
     def write(self, data: bytes) -> None:
         """Append bytes; as Writer.write."""
         view = memoryview(data)
         with _translated():
             while view:
-                view = view[os.write(self._file, view) :]
+                written = os.write(self._file, view)
+                self._size += written
+                view = view[written:]
+            if self._size - self._begun >= WRITTEN_BYTES:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the disk begin with the newest bytes, and the page cache drop those that are written.
+
+        So the last fsync finds little to do, and a file of gigabytes, which nobody reads soon, neither
+        fills the memory of the machine nor waits for the kernel to find more of it.
+        """
+        first = max(0, self._size - KEPT_BYTES)
+        with contextlib.suppress(OSError, AttributeError):  # only advice, and not everywhere
+            os.posix_fadvise(self._file, first, self._size - first, os.POSIX_FADV_DONTNEED)
+        self._begun = self._size
 
     def commit(self) -> None:
         """Give the file its name; as Writer.commit."""

@@ -13,6 +13,7 @@ A download is an attachment that no browser runs, whatever its type says; one ra
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
@@ -272,8 +273,12 @@ class FileDoor:
             if "range" in exchange.headers and (first or length < size):
                 headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{file.size}"
             await start_answer(exchange.send, 206 if "Content-Range" in headers else 200, headers)
-            while exchange.scope["method"] != "HEAD" and (data := await file.read()):
-                await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
+            gone = asyncio.ensure_future(_gone(exchange.receive))
+            try:
+                while exchange.scope["method"] != "HEAD" and not gone.done() and (data := await file.read()):
+                    await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
+            finally:
+                gone.cancel()
             await exchange.send({"type": "http.response.body", "body": b""})
 
 
@@ -292,6 +297,12 @@ class Started:
         """Answer with an error; an answer that has begun stays short of its length, which tells enough."""
         if not self._begun:
             await send_answer(self._send, answer)
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client goes away; a body that nobody asked for is dropped."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def send_answer(send: Send, answer: Answer) -> None:

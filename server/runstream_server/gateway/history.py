@@ -8,30 +8,31 @@ the answer ends short of its end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
 
 from runstream.v1 import metrics_pb2
 from runstream_server.gateway.writing import dump, finite
+from runstream_server.ingest.reader import History
 
 SLICE = 20_000
 """Points made into text at once."""
 
 
-def is_cut(request: Message, response: Message) -> bool:
+def is_cut(request: Message, response: Any) -> bool:
     """Return whether this is the first page of a history that the caller wants whole."""
     return (
         isinstance(request, metrics_pb2.GetMetricHistoryRequest)
-        and isinstance(response, metrics_pb2.GetMetricHistoryResponse)
+        and isinstance(response, History)
         and not request.HasField("max_results")
         and bool(response.next_page_token)
     )
 
 
 async def whole(
-    request: Any, response: Any, invoke: Callable[[Message], Awaitable[Message]], call: Callable[..., Any]
+    request: Any, response: History, invoke: Callable[[Message], Awaitable[Any]], call: Callable[..., Any]
 ) -> AsyncIterator[bytes]:
     """Yield the JSON of all pages as one, a slice at a time.
 
@@ -39,8 +40,8 @@ async def whole(
     """
     separator = b'{"metrics":['
     while True:
-        for first in range(0, len(response.metrics), SLICE):
-            yield separator + await call(_points, response.metrics[first : first + SLICE])
+        for first in range(0, response.page.step.size, SLICE):
+            yield separator + await call(_points, response, first)
             separator = b","
         if not response.next_page_token:
             break
@@ -49,28 +50,25 @@ async def whole(
     yield b"]}"
 
 
-def write_page(response: metrics_pb2.GetMetricHistoryResponse) -> bytes:
-    """Return one page as compact ASCII JSON, as writing.write_json does, in a third of its time."""
-    if not response.metrics:
-        return dump({"next_page_token": response.next_page_token} if response.next_page_token else {})
-    slices: Iterator[bytes] = (
-        _points(response.metrics[first : first + SLICE]) for first in range(0, len(response.metrics), SLICE)
-    )
+def write_page(response: History) -> bytes:
+    """Return one page as compact ASCII JSON, as writing.write_json does the message of it."""
     token = response.next_page_token
+    if not response.page.step.size:
+        return dump({"next_page_token": token} if token else {})
+    slices = (_points(response, first) for first in range(0, response.page.step.size, SLICE))
     end = b'],"next_page_token":%s}' % dump(token) if token else b"]}"
     return b'{"metrics":[%s%s' % (b",".join(slices), end)
 
 
-def _points(metrics: Any) -> bytes:
-    """Return points of one series as JSON objects with commas between them."""
-    # Of a list orjson writes numbers ten times as fast as Python; none of its texts has a comma in it.
-    values = dump(finite([point.value for point in metrics]))[1:-1].decode().split(",")
-    timestamps = [point.timestamp for point in metrics]
-    steps = [point.step for point in metrics]
-    head = f'{{"key":{dump(metrics[0].key).decode()},"value":'
-    return ",".join(
+def _points(response: History, first: int) -> bytes:
+    """Return SLICE points from `first` on as JSON objects with commas between them."""
+    rows, key = slice(first, first + SLICE), response.key
+    page = response.page
+    columns = finite(page.value[rows].tolist()), page.timestamp[rows].tolist(), page.step[rows].tolist()
+    # Dicts are made and written faster than one line of text, and than items of a message are read.
+    return dump(
         [
-            f'{head}{value},"timestamp":{timestamp},"step":{step}}}'
-            for value, timestamp, step in zip(values, timestamps, steps, strict=True)
+            {"key": key, "value": value, "timestamp": timestamp, "step": step}
+            for value, timestamp, step in zip(*columns, strict=True)
         ]
-    ).encode()
+    )[1:-1]

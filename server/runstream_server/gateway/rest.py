@@ -20,18 +20,21 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from runstream.v1 import metrics_pb2, runs_pb2
+from runstream.v1 import runs_pb2
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
 from runstream_server.gateway import history, reading, shapes, writing
 from runstream_server.gateway.creates import Creates
 from runstream_server.gateway.routes import Route, RouteTable
+from runstream_server.ingest.reader import History
 from runstream_server.store.idempotency import HEADER
 
 logger = logging.getLogger("runstream.gateway")
 
 T = TypeVar("T")
-Invoke = Callable[..., Awaitable[Message]]
-"""Runs one unary RPC: method, request, and `metadata` where it matters. Raises: ServerError."""
+Invoke = Callable[..., Awaitable[Any]]
+"""Runs one unary RPC: method, request, and `metadata` where it matters; a history comes as `History`.
+
+Raises: ServerError."""
 Call = Callable[..., Awaitable[Any]]
 """Runs `function, *args` on the thread pool."""
 
@@ -120,8 +123,9 @@ class RestDoor:
         if history.is_cut(message, response):
             pages = partial(self._invoke, route.method)
             return Answer(200, b"", pieces=history.whole(message, response, pages, self._call))
-        if isinstance(response, metrics_pb2.GetMetricHistoryResponse):
-            return Answer(200, await self._heavy(response.ByteSize(), history.write_page, response))
+        if isinstance(response, History):
+            size = response.page.step.nbytes
+            return Answer(200, await self._heavy(size, history.write_page, response))
         return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:

@@ -34,7 +34,6 @@ Write = Callable[[Message], dict[str, Any]]
 ALWAYS = frozenset({"runstream.v1.GetMetricHistoryBulkResponse.metrics"})
 """Lists that MLflow writes even when they are empty: it does not make these answers from a message."""
 ONLY = {
-    "runstream.v1.GetMetricHistoryResponse.metrics": ("key", "value", "timestamp", "step"),
     "runstream.v1.RunData.metrics": ("key", "value", "timestamp", "step"),
     "runstream.v1.RunData.params": ("key", "value"),
     "runstream.v1.RunData.tags": ("key", "value"),

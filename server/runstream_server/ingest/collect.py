@@ -184,11 +184,12 @@ def unary_points(works: Sequence[UnaryWork]) -> dict[str, Points]:
 
 
 def _unary_points(metrics: Sequence[metrics_pb2.Metric]) -> Points:
-    names = sorted({metric.key for metric in metrics})
+    keys = [metric.key for metric in metrics]
+    names = sorted(set(keys))
     position = {name: index for index, name in enumerate(names)}
     return group(
         names,
-        np.array([position[metric.key] for metric in metrics]),
+        np.array([position[key] for key in keys]),
         np.array([metric.step for metric in metrics], np.int64),
         np.array([metric.timestamp for metric in metrics], np.int64),
         np.array([metric.value for metric in metrics], np.float64),

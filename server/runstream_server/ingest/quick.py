@@ -1,4 +1,4 @@
-"""The shortest way of a few unary points into PostgreSQL: one statement that is its own transaction.
+"""The shortest way of unary points into PostgreSQL: one statement that is its own transaction.
 
 Locks, writes and checks what commit.py does, in the same order, without a round trip for each. Runs that do
 not exist or are deleted come back untouched; commit.py finds out why.
@@ -21,8 +21,8 @@ from runstream_server.ingest.storage import Storage
 from runstream_server.ingest.summaries import summarise
 from runstream_server.ingest.work import UnaryWork, Work
 
-MAX_POINTS = 64
-"""Above this the general way is as quick a point."""
+MAX_POINTS = 1 << 14
+"""More make a statement larger than is worth holding together."""
 
 _LATEST = latest.COLUMNS[3:]
 # Text, with names of columns in it: SQLAlchemy would compile and bind it anew for every LogMetric.
@@ -48,14 +48,14 @@ SELECT run_id FROM held
 
 
 def suits(connection: sa.Connection, works: Sequence[Work]) -> bool:
-    """Whether all works are few points, and nothing else, for PostgreSQL."""
+    """Whether all works are points, not too many and nothing else, for PostgreSQL."""
     if connection.dialect.name != "postgresql":
         return False
     points = 0
     for work in works:
         if not isinstance(work, UnaryWork) or work.scope or work.params or work.tags or not work.metrics:
             return False
-        if any(metric.model_id for metric in work.metrics):
+        if work.of_models:
             return False  # they are kept with their model, too
         points += len(work.metrics)
     return points <= MAX_POINTS

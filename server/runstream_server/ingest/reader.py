@@ -6,6 +6,8 @@ neither hides nor repeats a point. Memory is bounded by the answer and a few chu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2
@@ -27,6 +29,18 @@ from runstream_server.store.engine import Database
 from runstream_server.store.runs import resolve, run_not_found
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of a history: GetMetricHistoryResponse before it is a message."""
+
+    key: str
+    """Key of the metric."""
+    page: Page
+    """The points, in order of (timestamp, step, value)."""
+    next_page_token: str
+    """Where it goes on; empty on the last page."""
+
+
 class MetricReader:
     """Answers GetMetricHistory and GetMetricSeries; thread-safe."""
 
@@ -39,14 +53,11 @@ class MetricReader:
     ) -> metrics_pb2.GetMetricHistoryResponse:
         """Return at most `limit` points in order of (timestamp, step, value) from the token on.
 
-        source: only its points; None: those of all.
-
-        Raises: NotFound for an unknown run; InvalidArgument for a token of another query.
+        As `history_page`, whose Raises these are.
         """
-        query = ["history", run_id, key] if source is None else ["history", run_id, key, source]
-        position = self._pager.decode(query, page_token)
-        page = self._db.read(_history, run_id, key, mark_of(position) if position else None, limit, source)
-        response = metrics_pb2.GetMetricHistoryResponse()
+        found = self.history_page(run_id, key, page_token, limit, source)
+        page = found.page
+        response = metrics_pb2.GetMetricHistoryResponse(next_page_token=found.next_page_token or None)
         fill_items(
             response,
             "metrics",
@@ -57,9 +68,22 @@ class MetricReader:
                 ("step", page.step),
             ],
         )
-        if page.mark:
-            response.next_page_token = self._pager.encode(query, position_of(page.mark))
         return response
+
+    def history_page(
+        self, run_id: str, key: str, page_token: str, limit: int, source: int | None = None
+    ) -> History:
+        """Return the same points as columns.
+
+        source: only its points; None: those of all.
+
+        Raises: NotFound for an unknown run; InvalidArgument for a token of another query.
+        """
+        query = ["history", run_id, key] if source is None else ["history", run_id, key, source]
+        position = self._pager.decode(query, page_token)
+        page = self._db.read(_history, run_id, key, mark_of(position) if position else None, limit, source)
+        token = self._pager.encode(query, position_of(page.mark)) if page.mark else ""
+        return History(key, page, token)
 
     def series(self, request: metrics_pb2.GetMetricSeriesRequest) -> metrics_pb2.GetMetricSeriesResponse:
         """Return the series that exist, of all runs and keys asked for, as points or buckets.

@@ -214,6 +214,8 @@ class UnaryWork:
     """Bytes held in the queue, roughly."""
     scope: Scope | None = None
     """The call's Idempotency-Key; None without one."""
+    of_models: bool = False
+    """Whether any point names a logged model."""
     cancelled: bool = False
     """The caller is gone: what is not committed yet is dropped."""
     answered: bool = False

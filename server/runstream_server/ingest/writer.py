@@ -83,7 +83,8 @@ class MetricWriter:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         size = 500 + 150 * len(metrics)
         size += sum(200 + len(param.value) for param in params) + sum(200 + len(tag.value) for tag in tags)
-        work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size, current())
+        of_models = any([metric.model_id for metric in metrics])
+        work = UnaryWork(run_id, metrics, params, tags, _resolver(future), size, current(), of_models)
         await self._wait(work, future, within)
 
     async def _check_run(self, run_id: str, within: float) -> None:

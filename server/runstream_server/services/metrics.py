@@ -67,20 +67,18 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
         gate, caller = self._context.gate, current()
         return Rights(gate.roles, present(caller)) if gate else None
 
-    async def GetMetricHistory(
-        self, request: metrics_pb2.GetMetricHistoryRequest, context: Any
-    ) -> metrics_pb2.GetMetricHistoryResponse:
-        """Return the points of one metric of one run."""
+    async def GetMetricHistory(self, request: metrics_pb2.GetMetricHistoryRequest, context: Any) -> Any:
+        """Return the points of one metric of one run; as `History` to a door that writes it in pieces."""
         run_id = v.pick_run_id(request.run_id, request.run_uuid)
         v.require(request.metric_key, "metric_key")
-        limit = MAX_HISTORY if hasattr(context, "abort") else WHOLE_HISTORY
+        in_pieces = getattr(context, "in_pieces", False)
+        limit = WHOLE_HISTORY if in_pieces else MAX_HISTORY
         if request.HasField("max_results"):
             limit = v.check_max_results(request.max_results, MAX_HISTORY)
         reader = self._context.reader
         source = request.source if request.HasField("source") else None
-        return await self._context.call(
-            reader.history, run_id, request.metric_key, request.page_token, limit, source
-        )
+        read = reader.history_page if in_pieces else reader.history
+        return await self._context.call(read, run_id, request.metric_key, request.page_token, limit, source)
 
     async def GetMetricSeries(
         self, request: metrics_pb2.GetMetricSeriesRequest, context: Any
@@ -105,7 +103,7 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
 MAX_HISTORY = 25_000
 """Points of one page of GetMetricHistory."""
 WHOLE_HISTORY = 100_000
-"""The same without `max_results` for a call from this process: it has no limit of a message."""
+"""The same without `max_results` for a door that writes in pieces: it has no limit of a message."""
 MAX_SERIES = 500
 """Series of one call of GetMetricSeries."""
 MAX_POINTS = 100_000

@@ -88,8 +88,9 @@ class RunService(RunHistory, runs_pb2_grpc.RunServiceServicer):
     async def LogBatch(self, request: runs_pb2.LogBatchRequest, context: _Call) -> runs_pb2.LogBatchResponse:
         """Write metrics, params and tags, all or nothing."""
         run_id = v.check_run_id(request.run_id)
-        v.check_batch(request.metrics, request.params, request.tags)
-        await self._context.metrics.log_batch(run_id, request.metrics, request.params, request.tags)
+        metrics = list(request.metrics)  # a list is walked faster than the field
+        v.check_batch(metrics, request.params, request.tags)
+        await self._context.metrics.log_batch(run_id, metrics, request.params, request.tags)
         return runs_pb2.LogBatchResponse()
 
     async def SetTag(self, request: runs_pb2.SetTagRequest, context: _Call) -> runs_pb2.SetTagResponse:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from runstream.v1 import metrics_pb2
 from runstream_server.errors import Unavailable
 from runstream_server.ingest.compactor import Compactor
 from runstream_server.services import metrics
@@ -74,16 +75,27 @@ def test_pages_are_pages_and_the_connection_goes_on(served):
     assert caller.ask("GET", f"/metrics/get-history?run_id={uuid.uuid4().hex}&metric_key=loss")[0] == 404
 
 
+def test_a_binary_call_gets_pages_of_messages(served):
+    caller = served[1]
+    run_id = caller.log(35).partition("run_id=")[2].partition("&")[0]
+    request = metrics_pb2.GetMetricHistoryRequest(run_id=run_id, metric_key="loss")
+    method, kind = "/runstream.v1.MetricService/GetMetricHistory", {"Content-Type": "application/proto"}
+    caller.connection.request("POST", method, request.SerializeToString(), kind)
+    found = metrics_pb2.GetMetricHistoryResponse.FromString(caller.connection.getresponse().read())
+    assert [point.step for point in found.metrics] == list(range(35))
+    assert not found.next_page_token
+
+
 def test_an_answer_that_cannot_be_finished_does_not_look_whole(served, monkeypatch):
     server, caller = served
-    path, read = caller.log(35), server.context.reader.history
+    path, read = caller.log(35), server.context.reader.history_page
 
     def history(run_id: str, key: str, page_token: str, *rest: object):
         if page_token:
             raise Unavailable("the database went away")
         return read(run_id, key, page_token, *rest)
 
-    monkeypatch.setattr(server.context.reader, "history", history)
+    monkeypatch.setattr(server.context.reader, "history_page", history)
     with pytest.raises(http.client.IncompleteRead):
         caller.open("GET", path).read()
 

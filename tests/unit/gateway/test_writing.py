@@ -1,8 +1,10 @@
 """Messages become the JSON that MLflow 3.17 would have written."""
 
+import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 from google.protobuf import json_format
 from hypothesis import given
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from runstream.v1 import artifacts_pb2, experiments_pb2, metrics_pb2, registry_pb2, runs_pb2
 from runstream_server.gateway import history, writing
+from runstream_server.ingest.page import Page
+from runstream_server.ingest.reader import History
 
 
 def written(message):
@@ -78,12 +82,13 @@ def test_what_is_written_is_what_protobuf_would_read(message):
     assert back.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
 
 
-def test_a_page_of_a_history_is_written_as_any_message_is():
-    page = metrics_pb2.GetMetricHistoryResponse(next_page_token='t"ö')
-    for step, value in enumerate([0.1, math.nan, -math.inf, math.inf, -0.0, 1e300, 5.0]):
-        page.metrics.add(key='lo"ß,', value=value, timestamp=1_790_000_000_000 + step, step=-step)
-    assert history.write_page(page) == writing.write_json(page)
-    page.ClearField("next_page_token")
-    assert history.write_page(page) == writing.write_json(page)
-    page.ClearField("metrics")
-    assert history.write_page(page) == writing.write_json(page)
+def test_a_page_of_a_history_is_written_as_any_message_is(monkeypatch):
+    monkeypatch.setattr(history, "SLICE", 3)
+    values = [0.1, math.nan, -math.inf, math.inf, -0.0, 1e300, 5.0]
+    for count, token in itertools.product((0, 1, 6, 7), ("", 't"ö')):
+        steps = np.arange(0, -count, -1)
+        page = Page(steps, 1_790_000_000_000 - steps, np.array(values[:count]), None)
+        message = metrics_pb2.GetMetricHistoryResponse(next_page_token=token or None)
+        for step, value in zip(steps.tolist(), values, strict=False):
+            message.metrics.add(key='lo"ß,', value=value, timestamp=1_790_000_000_000 - step, step=step)
+        assert history.write_page(History('lo"ß,', page, token)) == writing.write_json(message)
