@@ -47,6 +47,7 @@ def get_metric_series(
     min_timestamp: int | None = None,
     max_timestamp: int | None = None,
     source: int | None = None,
+    x: str | None = None,
 ) -> list[MetricSeries]:
     """Return the series of many runs and keys as NumPy columns; see `Client.get_metric_series`."""
     return fluent.client().get_metric_series(
@@ -58,6 +59,7 @@ def get_metric_series(
         min_timestamp=min_timestamp,
         max_timestamp=max_timestamp,
         source=source,
+        x=x,
     )
 
 

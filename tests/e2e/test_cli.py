@@ -156,6 +156,10 @@ def test_metrics_as_json_csv_and_lines(cli, run_id):
     table = cli("metrics", "series", "-r", run_id, "-k", "loss", "--max-points", "16", "--csv").splitlines()
     assert table[0] == "run_id,key,step,timestamp,value,count,nan_count,mean,min,max"
     assert len(table) == 1 + len(buckets["step"])
+    curve = ("metrics", "series", "-r", run_id, "-k", "loss", "--max-points", "16", "--x", "wall")
+    (timed,) = cli.json(*curve)["series"]
+    assert timed["x"][0] == 1_700_000_000_000
+    assert cli(*curve, "--csv").startswith("run_id,key,step,timestamp,value,count,nan_count,mean,min,max,x\n")
 
 
 def test_artifacts_up_and_down(cli, run_id, tmp_path):

@@ -84,18 +84,32 @@ def series(
     max_step: Annotated[
         int | None, typer.Option("--max-step", metavar="STEP", help="Last step (default: no bound).")
     ] = None,
+    x: Annotated[
+        str | None,
+        typer.Option(
+            "--x",
+            metavar="AXIS",
+            help="Place buckets by wall (ms), relative (ms since the start) or metric:KEY (default: step).",
+        ),
+    ] = None,
     tracking_uri: TrackingUri = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
     """Print series of several runs and metrics: all points, or buckets with last, mean, min and max."""
     _one_form(as_json, as_csv)
+    if x not in (None, "step") and max_points is None:
+        raise typer.BadParameter("--x places buckets: give --max-points too")
     client = open_client(tracking_uri)
-    found = client.get_metric_series(run_id, key, max_points=max_points, min_step=min_step, max_step=max_step)
+    found = client.get_metric_series(
+        run_id, key, max_points=max_points, min_step=min_step, max_step=max_step, x=x
+    )
     if as_json:
         print_json({"series": [_series(item) for item in found]})
         return
     columns = _BUCKETS if any(item.bucket_width for item in found) else _POINTS
+    if any(item.x is not None for item in found):
+        columns = (*columns, "x")
     rows = [list(row) for item in found for row in _rows(item, columns)]
     if as_csv:
         _print_csv(columns, rows)
@@ -180,7 +194,7 @@ def _column(series: MetricSeries, name: str) -> list[Any]:
 
 
 def _series(series: MetricSeries) -> dict[str, Any]:
-    names = (_BUCKETS if series.bucket_width else _POINTS)[2:]
+    names = [*(_BUCKETS if series.bucket_width else _POINTS)[2:], *(["x"] if series.x is not None else [])]
     shown: dict[str, Any] = {"run_id": series.run_id, "key": series.key}
     shown |= {name: _column(series, name) for name in names}
     return shown | {"bucket_width": series.bucket_width, "total_points": series.total_points}

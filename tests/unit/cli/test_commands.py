@@ -85,6 +85,7 @@ def test_usage_errors_end_with_2(arguments):
         ["runs", "list", "-x", "0", "--view", "some"],
         ["runs", "end", "-r", "0" * 32, "--status", "RUNNING"],
         ["metrics", "history", "-r", "0" * 32, "-k", "loss", "--json", "--csv"],
+        ["metrics", "series", "-r", "0" * 32, "-k", "loss", "--x", "wall"],
         ["artifacts", "download"],
         ["artifacts", "download", "-r", "0" * 32, "-u", "runs:/x"],
         ["artifacts", "download", "-u", "runs:/x", "-a", "model"],
