@@ -170,6 +170,37 @@ def test_bad_passwords_are_not_taken_nor_repeated(guarded, password) -> None:
     assert len(password) < 2 or password not in refused.value.message
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("adminadmin12", "password1234", "P@ssw0rd2024!", "qwertyuiop[]", "letmein-letmein", "123456789012"),
+        *(
+            "passwordpassword",
+            "abcdefghijkl",
+            "correct horse battery staple",
+            "Mlflow-Admin-1",
+            "ada-LOVELACE-99",
+        ),
+    ],
+)
+def test_passwords_that_are_guessed_first_are_refused(guarded, user, password) -> None:
+    login = "ada.lovelace"
+    create = pb.CreateUserRequest(user=login, password=password)
+    for request in (create, pb.UpdateUserRequest(user=user, password=password)):
+        if request is not create and "ada" in password:
+            continue  # it is trivial for her alone
+        with pytest.raises(ApiError, match="first that are guessed") as refused:
+            guarded.call(request)
+        assert password not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "password", ["correct horse battery", "839201847562", "admin of the lighthouse", PASSWORD]
+)
+def test_passwords_of_other_words_are_taken(guarded, password) -> None:
+    guarded.call(pb.CreateUserRequest(user=unique("user"), password=password))
+
+
 def test_the_last_administrator_stays(guarded) -> None:
     for change in (
         pb.DeleteUserRequest(user="root"),
@@ -269,3 +300,24 @@ def test_many_calls_with_one_new_credential_ask_once(guarded, user, monkeypatch)
 
     guarded.server.run(at_once)
     assert len(asked) == 1
+
+
+def test_failures_to_sign_in_are_in_the_audit_log_without_what_was_sent(guarded, user, caplog) -> None:
+    caplog.set_level(logging.INFO, "runstream.audit")
+    search = pb.SearchAuditRequest(method="SignIn", max_results=1000)
+    before = len(guarded.call(search).entries)
+    secret = "rs_a-secret-in-the-place-of-a-name"
+    for authorization in (basic(user, "a wrong password"), basic(secret, "x" * 12), "Bearer rs_unknown"):
+        assert code(guarded, authorization) is grpc.StatusCode.UNAUTHENTICATED
+    found = guarded.call(search).entries
+    entries = list(found)[: len(found) - before]
+    assert [each.resource for each in entries] == ["a token", "an unknown user", f"user {user}"]
+    assert {(each.user, each.outcome, each.source) for each in entries} == {
+        ("", "UNAUTHENTICATED", "127.0.0.1")
+    }
+    assert caplog.text.count('"SignIn"') == 3
+    assert secret not in caplog.text
+    assert "a wrong password" not in caplog.text
+    for number in range(12):
+        code(guarded, basic(user, f"guess {number}"))
+    assert "RESOURCE_EXHAUSTED" in {each.outcome for each in guarded.call(search).entries}

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from runstream_server.access.caller import Principal
 from runstream_server.access.passwords import MAX_LENGTH, verify_password
 from runstream_server.access.throttle import Throttle
-from runstream_server.errors import Unauthenticated
+from runstream_server.errors import Exhausted, ServerError, Unauthenticated
 from runstream_server.store.credentials import Found, find_by_token, find_by_user
 from runstream_server.store.engine import Database
 
@@ -33,6 +34,8 @@ TOKEN_PREFIX = "rs_"
 _MAX_KNOWN = 10_000
 _AT_ONCE = 2
 
+Failed = Callable[[str, str, ServerError], Awaitable[None]]
+"""Told who could not sign in, from where and why."""
 Call = Callable[..., Awaitable[Any]]
 """Runs `function, *args` on the thread pool."""
 
@@ -49,11 +52,17 @@ class Authenticator:
     """Finds out who sends credentials; used in one event loop."""
 
     def __init__(
-        self, db: Database, call: Call, throttle: Throttle, clock: Callable[[], float] = time.monotonic
+        self,
+        db: Database,
+        call: Call,
+        throttle: Throttle,
+        failed: Failed,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._call = call
         self._throttle = throttle
+        self._failed = failed
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._known: dict[bytes, _Known] = {}
@@ -65,16 +74,18 @@ class Authenticator:
 
         Raises: Unauthenticated; Exhausted after too many failures; Unavailable.
         """
+        # Before it is read at all: nearly every call brings what an earlier one brought.
+        digest = hmac.digest(self._key, authorization.encode("utf-8", "surrogateescape"), "sha256")
+        known = self._known.get(digest)
+        if known and self._clock() - known.checked < FRESH:
+            return known.principal
         scheme, _, rest = authorization.strip().partition(" ")
         rest = rest.strip()
         if scheme.lower() == "bearer" and rest:
-            digest = hashlib.sha256(rest.encode("utf-8", "surrogateescape")).digest()
-            return await self._known_or(digest, lambda: self._token(digest, source))
+            return await self._shared(digest, lambda: self._token(rest, source))
         if scheme.lower() == "basic":
             user, password = _pair(rest)
-            pair = f"{len(user)}:{user}:{password}".encode("utf-8", "surrogateescape")
-            digest = hmac.digest(self._key, pair, "sha256")
-            return await self._known_or(digest, lambda: self._password(digest, user, password, source))
+            return await self._shared(digest, lambda: self._password(digest, user, password, source))
         raise Unauthenticated(
             "this server asks for credentials; set RUNSTREAM_TOKEN or MLFLOW_TRACKING_TOKEN, or "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -85,11 +96,8 @@ class Authenticator:
         for known in self._known.values():
             known.checked = -FRESH
 
-    async def _known_or(self, digest: bytes, ask: Callable[[], Awaitable[_Known]]) -> Principal:
-        known = self._known.get(digest)
-        if known and self._clock() - known.checked < FRESH:
-            return known.principal
-        # Many calls with one credential wait for one answer.
+    async def _shared(self, digest: bytes, ask: Callable[[], Awaitable[_Known]]) -> Principal:
+        """Ask, or wait for the answer to another call with the same credentials."""
         asking = self._asking.get(digest)
         if asking is None:
             asking = asyncio.ensure_future(self._ask(digest, ask))
@@ -108,13 +116,23 @@ class Authenticator:
         self._known[digest] = known
         return known
 
-    async def _token(self, digest: bytes, source: str) -> _Known:
+    async def _token(self, secret: str, source: str) -> _Known:
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         found: Found | None = await self._call(self._db.read, find_by_token, digest)
         if found is None:
-            self._throttle.check(source, "token")
-            self._throttle.fail(source, "token")
-            raise Unauthenticated("this token is not known, has expired or was revoked")
+            async with self._noting("a token", source):
+                self._throttle.check(source, "token")
+                self._throttle.fail(source, "token")
+                raise Unauthenticated("this token is not known, has expired or was revoked")
         return _Known(found.principal, self._clock())
+
+    @contextlib.asynccontextmanager
+    async def _noting(self, who: str, source: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except (Unauthenticated, Exhausted) as error:
+            await self._failed(who, source, error)
+            raise
 
     async def _password(self, digest: bytes, user: str, password: str, source: str) -> _Known:
         known = self._known.get(digest)
@@ -122,9 +140,10 @@ class Authenticator:
         now = self._clock()
         if known and found and found.password == known.password and now - known.verified < VERIFIED:
             return _Known(found.principal, now, known.verified, known.password)
-        self._throttle.check(source, user)
-        async with self._argon2:
-            self._throttle.check(source, user)  # those before may have failed meanwhile
+        # A name that is none may be a password in the wrong place.
+        who = f"user {found.principal.name}" if found else "an unknown user"
+        async with self._noting(who, source), self._argon2:
+            self._throttle.check(source, user)  # those before may have failed
             right = await self._call(verify_password, found.password if found else None, password)
             if not right or not found:
                 self._throttle.fail(source, user)

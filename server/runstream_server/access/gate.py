@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,9 +53,13 @@ class Gate:
         self._db = db
         self._call = call
         self._settings = settings
-        self._authenticator = Authenticator(db, call, Throttle(settings.auth_failures))
         self._recorder = Recorder(db, call)
+        throttle = Throttle(settings.auth_failures)
+        self._authenticator = Authenticator(db, call, throttle, self._recorder.note_sign_in)
+        self._loop = asyncio.get_running_loop()
+        self._reports: set[asyncio.Task[None]] = set()
         self._targets: dict[tuple[str, str], tuple[Target | None, float]] = {}
+        self._looking: dict[tuple[int, tuple[Named, ...]], asyncio.Future[None]] = {}
         self.roles = Roles()
         """Roles that were found lately."""
         self.rules = rules_of(methods)
@@ -70,6 +74,16 @@ class Gate:
         """Believe nothing any more; what changes users, tokens and grants calls it."""
         self._authenticator.forget()
         self.roles.forget()
+
+    def report(self, caller: Caller, resource: str, error: ServerError) -> None:
+        """Put into the audit log what a session may not write to; in any thread, and at once."""
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            self._loop.call_soon_threadsafe(self._report, caller, resource, error)
+
+    def _report(self, caller: Caller, resource: str, error: ServerError) -> None:
+        task = asyncio.create_task(self._recorder.note_refused(caller, resource, error))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
     def is_public(self, method: str) -> bool:
         """Return whether a method needs no credentials."""
@@ -124,8 +138,28 @@ class Gate:
         if rule.permission == pb.PERMISSION_ADMIN:
             raise PermissionDenied(f"{rule.method} is for administrators")
         names = rule.names(request, complete=complete)
-        if pending := [name for name in names if not self._is_known(user, name)]:
-            await self._call(self._db.read, self._decide, user, pending)
+        if pending := tuple(name for name in names if not self._is_known(user, name)):
+            await self._look(user, pending)
+
+    async def _look(self, user: int, names: tuple[Named, ...]) -> None:
+        """Read what is asked, or wait for another call that reads the same. Raises: as `_decide`."""
+        if looking := self._looking.get((user, names)):
+            try:
+                await asyncio.shield(looking)
+            except ServerError:
+                pass  # it may have begun before a grant that was given since: look again
+            else:
+                return
+        looking = asyncio.ensure_future(self._call(self._db.read, self._decide, user, names))
+        self._looking[user, names] = looking
+        looking.add_done_callback(lambda done: self._looked((user, names), done))
+        await asyncio.shield(looking)
+
+    def _looked(self, asked: tuple[int, tuple[Named, ...]], done: asyncio.Future[None]) -> None:
+        if self._looking.get(asked) is done:
+            del self._looking[asked]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it
 
     def _is_known(self, user: int, named: Named) -> bool:
         target, since = self._targets.get((named.kind, named.name), (None, 0.0))
@@ -133,7 +167,7 @@ class Gate:
             return False
         return self.roles.known(user, target) >= named.role
 
-    def _decide(self, connection: sa.Connection, user: int, names: list[Named]) -> None:
+    def _decide(self, connection: sa.Connection, user: int, names: Sequence[Named]) -> None:
         """Look at resources and grants. Raises: NotFound; PermissionDenied; InvalidArgument."""
         found = self._find(connection, names)
         targets = {item for kind in found.values() for item in kind.values() if item}
@@ -150,7 +184,9 @@ class Gate:
             if role < named.role:
                 raise _denied(named.role, role, f"{named.kind.replace('_', ' ')} {named.name[:100]}")
 
-    def _find(self, connection: sa.Connection, names: list[Named]) -> dict[str, Mapping[str, Target | None]]:
+    def _find(
+        self, connection: sa.Connection, names: Sequence[Named]
+    ) -> dict[str, Mapping[str, Target | None]]:
         found = {
             kind: find(connection, kind, (n.name for n in names if n.kind == kind), self._settings)
             for kind in sorted({named.kind for named in names})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from runstream.v1 import metrics_pb2, runs_pb2
@@ -17,14 +19,22 @@ def stamp(request: Message, login: str) -> None:
         request.user_id = login
         if not any(tag.key == USER_TAG for tag in request.tags):
             request.tags.add(key=USER_TAG)
-    fields = request.DESCRIPTOR.fields_by_name
+    has_tags, is_pair = _shape(request.DESCRIPTOR)
     message: Any = request
-    pairs = list(message.tags) if "tags" in fields else []
-    if "key" in fields and "value" in fields:
+    pairs = list(message.tags) if has_tags else []
+    if is_pair:
         pairs.append(message)
     for pair in pairs:
-        if pair.key == USER_TAG and isinstance(pair.value, str):
+        if pair.key == USER_TAG:
             pair.value = login
+
+
+@cache
+def _shape(kind: Descriptor) -> tuple[bool, bool]:
+    """Return whether messages of a kind have tags, and whether they are a key with a text for it."""
+    fields = kind.fields_by_name
+    is_pair = "key" in fields and "value" in fields and fields["value"].type == FieldDescriptor.TYPE_STRING
+    return "tags" in fields, is_pair
 
 
 def stamp_declaration(declaration: metrics_pb2.RunDeclaration, login: str) -> metrics_pb2.RunDeclaration:

@@ -24,6 +24,11 @@ MAX_REFUSALS = 60
 _TOLD = ("user", "group", "token_id", "name", "new_name", "role", "admin", "disabled")
 """Fields that say what a call was about, beside those that name resources. Never a password."""
 _MAX_RESOURCE = 500
+_MAX_KEYS = 20_000
+SIGN_IN = "SignIn"
+"""Method of entries about refused credentials."""
+STREAM = "MetricService.StreamMetrics"
+"""Method of entries about what sessions may not write to, on a stream or by AppendMetrics."""
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -48,16 +53,42 @@ class Recorder:
         logger.info("%s", json.dumps(asdict(entry)))
         if error is not None and not self._takes(caller.login):
             return
+        await self._add(entry)
+
+    async def note_sign_in(self, who: str, source: str, error: ServerError) -> None:
+        """Write down credentials that were refused. who: never what was sent, only whom it is about."""
+        entry = Entry("", None, source, SIGN_IN, who, codes_of(type(error)).grpc.name)
+        if self._takes(f"sign in from {source}") and self._takes("sign in"):
+            logger.info("%s", json.dumps(asdict(entry)))
+            await self._add(entry)
+
+    async def note_refused(self, caller: Caller, resource: str, error: ServerError) -> None:
+        """Write down what a session may not write to; once a minute for the same thing."""
+        if not self._takes(f"{caller.login} {resource}", most=1):
+            return
+        token = caller.principal.token if caller.principal else None
+        outcome = codes_of(type(error)).grpc.name
+        entry = Entry(caller.login, token, caller.source, STREAM, resource, outcome)
+        logger.info("%s", json.dumps(asdict(entry)))
+        if self._takes(caller.login):
+            await self._add(entry)
+
+    async def _add(self, entry: Entry) -> None:
         try:
             await self._call(self._db.write, add_entry, entry)
         except ServerError as failure:
             logger.error("the audit log does not take this entry: %s", failure.message)
 
-    def _takes(self, login: str) -> bool:
+    def _takes(self, what: str, most: int = MAX_REFUSALS) -> bool:
+        """Count an entry about something; return whether it is among the first `most` of its minute."""
         now = time.monotonic()
-        since, count = self._refusals.get(login, (now, 0))
-        self._refusals[login] = (since, count + 1) if now - since < 60 else (now, 1)
-        return self._refusals[login][1] <= MAX_REFUSALS
+        if len(self._refusals) > _MAX_KEYS:
+            self._refusals = {key: value for key, value in self._refusals.items() if now - value[0] < 60}
+            if len(self._refusals) > _MAX_KEYS:
+                return False
+        since, count = self._refusals.get(what, (now, 0))
+        self._refusals[what] = (since, count + 1) if now - since < 60 else (now, 1)
+        return self._refusals[what][1] <= most
 
 
 def _resource(rule: Rule, request: Message) -> str:

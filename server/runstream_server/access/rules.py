@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -51,6 +52,13 @@ class _Field:
     role: int
     may_be_new: bool
 
+    def values(self, request: Message) -> Iterable[str]:
+        """Return the texts of this field that are set."""
+        value = getattr(request, self.path[0])
+        if isinstance(value, str):  # as nearly always
+            return (value,) if value else ()
+        return _values(request, self.path)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -70,7 +78,7 @@ class Rule:
     """Id of the experiment that is meant when none is named."""
     fields: Sequence[_Field] = field(default=())
 
-    @property
+    @cached_property
     def changes(self) -> bool:
         """Return whether a call changes something, as far as permission and name tell."""
         reads = self.permission in (pb.PERMISSION_PUBLIC, pb.PERMISSION_READER)
@@ -84,7 +92,7 @@ class Rule:
         found = [
             Named(item.kind, name, item.role, item.may_be_new, ".".join(item.path))
             for item in self.fields
-            for name in _values(request, item.path)
+            for name in item.values(request)
         ]
         if self.default_experiment and not any(item.kind == "experiment" for item in found):
             role = _ROLES[self.permission]

@@ -97,7 +97,7 @@ def create_admin(user: Login, url: UrlOption = None, password_stdin: PasswordStd
 
     with _opened(None, url) as (db, backend):
         name = check_login(user)
-        password = check_password(read_password(True)) if password_stdin else None
+        password = check_password(read_password(True), user=name) if password_stdin else None
         backend.prepare()
         schema.ensure(db, backend.shown)
         store = AccessStore(db)

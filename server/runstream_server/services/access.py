@@ -49,7 +49,7 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     ) -> pb.ChangePasswordResponse:
         """Set the caller's password."""
         caller = _somebody()
-        new = check_password(request.new_password, "new_password")
+        new = check_password(request.new_password, "new_password", user=caller.login)
         found: Found | None = await self._context.call(self._context.db.read, find_by_user, caller.login)
         kept = found.password if found else None
         if not await self._context.call(verify_password, kept, request.old_password):
@@ -60,14 +60,14 @@ class AccessService(access_pb2_grpc.AccessServiceServicer):
     async def CreateUser(self, request: pb.CreateUserRequest, context: Any) -> pb.CreateUserResponse:
         """Create a user."""
         name = check_login(request.user)
-        password = check_password(request.password) if request.HasField("password") else None
+        password = check_password(request.password, user=name) if request.HasField("password") else None
         user = await self._context.call(create_user, self._store, name, password, admin=request.admin)
         return pb.CreateUserResponse(user=user)
 
     async def UpdateUser(self, request: pb.UpdateUserRequest, context: Any) -> pb.UpdateUserResponse:
         """Change a user."""
         name = v.require(request.user, "user")
-        password = check_password(request.password) if request.HasField("password") else None
+        password = check_password(request.password, user=name) if request.HasField("password") else None
         admin = request.admin if request.HasField("admin") else None
         disabled = request.disabled if request.HasField("disabled") else None
         user = await self._context.call(self._update, name, password, admin, disabled)

@@ -20,7 +20,8 @@ from runstream_server.search.entities import SUMMARIES
 from runstream_server.store.runs import ParamRow, RunStore, TagRow, resolve, write_events
 from runstream_server.store.tables import experiments, latest_metrics, runs, tags
 
-TEXTS = ["", "a", "A", "aB", "a%b", "a_b", "x/y", "\\", "naïve", "NAÏVE", "10", "9", "a" * 300 + "b", "it's"]
+LONG = "a" * 300
+TEXTS = ["", "a", "A", "aB", "a%b", "a_b", "x/y", "\\", "naïve", "NAÏVE", "10", "9", LONG, LONG + "b", "it's"]
 NUMBERS = [-math.inf, -1.5, -0.0, 0.0, 1.0, 2.0**60, math.inf, math.nan]
 KEYS = ["k", "a/b", "val loss"]
 STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
