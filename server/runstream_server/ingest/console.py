@@ -149,7 +149,7 @@ def read(
 
 def _heads(
     connection: sa.Connection, run: int, after: Mapping[int, int], source: int | None
-) -> sa.Select[Any]:
+) -> sa.Select[Any, Any, Any]:
     table = console.c
     time = sa.func.max(table.timestamp).over(partition_by=table.source, order_by=table.sequence)
     query = sa.select(table.source, table.sequence, table.size, time.label("time")).where(table.run == run)
