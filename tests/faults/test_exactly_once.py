@@ -88,7 +88,7 @@ def test_counts_notice_servers_without_watermark_check(servers, report, monkeypa
     monkeypatch.setattr(Commit, "_hold_sessions", dying_server.believe)
     monkeypatch.setattr(sessions, "verdict", dying_server.always_apply)
     monkeypatch.setattr(sessions, "compare_and_set", dying_server.set_only)
-    courier = courier_to(servers, 400)
+    courier = courier_to(servers)
     courier.deliver()
     with pytest.raises(AssertionError, match="logged") as noticed:
         story(servers, courier, f"no watermark check, {kind_of(servers)}", report)

@@ -158,14 +158,17 @@ def old_rows(victim):
             c.scalar(sa.select(tables.runs.c.artifact_uri).where(tables.runs.c.run_id == victim.run)),
             c.scalar(sa.select(tables.logged_models.c.artifact_uri)),
             c.scalar(sa.select(tables.experiments.c.artifact_location).where(tables.experiments.c.id == 0)),
+            *c.execute(
+                sa.select(tables.model_versions.c.source, tables.model_versions.c.storage_location)
+            ).one(),
         )
     )
 
-    def put(run_uri, model_uri, experiment_uri):
+    def put(run_uri, model_uri, experiment_uri, source, storage):
         def write(connection):
             connection.execute(run.values(artifact_uri=run_uri))
             connection.execute(logged.values(artifact_uri=model_uri))
-            connection.execute(version.values(source=run_uri, storage_location=run_uri))
+            connection.execute(version.values(source=source, storage_location=storage))
             where = tables.experiments.c.id == 0
             connection.execute(
                 sa.update(tables.experiments).where(where).values(artifact_location=experiment_uri)
@@ -173,7 +176,7 @@ def old_rows(victim):
 
         db.write(write)
 
-    yield lambda location: put(location, location, location)
+    yield lambda location: put(*[location] * 5)
     put(*kept)
 
 

@@ -416,7 +416,13 @@ def _experiment(connection, name):
 def _many(connection, experiment, count):
     """Add runs: every other one of team a, each with a number of its own."""
     rows = [
-        {"run_id": f"{number:032x}", "name": "r", "status": 1, "start_time": 1, "artifact_uri": "x"}
+        {
+            "run_id": f"{experiment:08x}{number:024x}",
+            "name": "r",
+            "status": 1,
+            "start_time": 1,
+            "artifact_uri": "x",
+        }
         for number in range(count)
     ]
     connection.execute(sa.insert(runs), [{**row, "experiment": experiment} for row in rows])
