@@ -15,8 +15,18 @@ import pytest
 from runstream.v1 import logged_models_pb2, registry_pb2, runs_pb2
 from tests.doors import open_door
 from tests.in_process import running_server
+from tests.security.access import Guarded, guarded_server
 from tests.security.oracle import Listener, Victim, watched
 from tests.security.raw import exchange
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def guarded(request, tmp_path_factory) -> Iterator[Guarded]:
+    """Yield a server that asks for credentials, on each store."""
+    folder = tmp_path_factory.mktemp("guarded")
+    uri = str(folder) if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
+    with guarded_server(uri, folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", params=["sqlite-local", "postgres-minio"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -12,15 +11,6 @@ from runstream.v1 import access_pb2 as pb
 from runstream.v1 import experiments_pb2, metrics_pb2, runs_pb2
 from tests.doors import ApiError, Door
 from tests.names import unique
-from tests.security.access import Guarded, guarded_server
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def guarded(request, tmp_path_factory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
-    uri = str(folder) if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
-    with guarded_server(uri, folder) as server:
-        yield server
 
 
 @dataclass(frozen=True)

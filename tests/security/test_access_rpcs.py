@@ -31,7 +31,7 @@ from runstream_server.gateway import files
 from runstream_server.gateway.routes import bindings, services, twins
 from tests.doors import ApiError, error_of_rpc, path_of
 from tests.names import unique
-from tests.security.access import Guarded, guarded_server
+from tests.security.access import Guarded
 from tests.security.raw import exchange
 
 METHODS = [method for service in services() for method in service.methods]
@@ -51,14 +51,6 @@ class World:
     login: str
     authorization: str
     names: dict[str, str] = field(default_factory=dict)
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def guarded(request, tmp_path_factory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
-    uri = str(folder) if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
-    with guarded_server(uri, folder) as server:
-        yield server
 
 
 def build(guarded: Guarded) -> World:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from runstream.v1 import (
 )
 from tests.doors import ApiError
 from tests.names import unique
-from tests.security.access import Guarded, guarded_server
+from tests.security.access import Guarded
 
 
 @dataclass
@@ -37,14 +36,6 @@ class Lab:
     login: str
     name: str
     """In all names."""
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def guarded(request, tmp_path_factory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
-    uri = str(folder) if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
-    with guarded_server(uri, folder) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

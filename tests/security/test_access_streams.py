@@ -17,19 +17,11 @@ from runstream.v1 import artifacts_pb2, artifacts_pb2_grpc, experiments_pb2, met
 from tests.doors import ApiError, error_of_rpc
 from tests.ingest_counts import stored_points
 from tests.names import unique
-from tests.security.access import Guarded, guarded_server, resource
+from tests.security.access import Guarded, resource
 from tests.streams import Session, Stream, numbered, tag
 
 PATIENCE = 5.0
 """Seconds within which what is taken away has its effect."""
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def guarded(request, tmp_path_factory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
-    uri = str(folder) if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
-    with guarded_server(uri, folder) as server:
-        yield server
 
 
 @pytest.fixture

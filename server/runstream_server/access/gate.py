@@ -56,8 +56,6 @@ class Gate:
         self._recorder = Recorder(db, call)
         throttle = Throttle(settings.auth_failures)
         self._authenticator = Authenticator(db, call, throttle, self._recorder.note_sign_in)
-        self._loop = asyncio.get_running_loop()
-        self._reports: set[asyncio.Task[None]] = set()
         self._targets: dict[tuple[str, str], tuple[Target | None, float]] = {}
         self._looking: dict[tuple[int, tuple[Named, ...]], asyncio.Future[None]] = {}
         self.roles = Roles()
@@ -74,16 +72,6 @@ class Gate:
         """Believe nothing any more; what changes users, tokens and grants calls it."""
         self._authenticator.forget()
         self.roles.forget()
-
-    def report(self, caller: Caller, resource: str, error: ServerError) -> None:
-        """Put into the audit log what a session may not write to; in any thread, and at once."""
-        with contextlib.suppress(RuntimeError):  # the server has ended
-            self._loop.call_soon_threadsafe(self._report, caller, resource, error)
-
-    def _report(self, caller: Caller, resource: str, error: ServerError) -> None:
-        task = asyncio.create_task(self._recorder.note_refused(caller, resource, error))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
 
     def is_public(self, method: str) -> bool:
         """Return whether a method needs no credentials."""
