@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import mmap
 import os
 import threading
 import time
@@ -23,8 +22,8 @@ from typing import Any, Protocol
 from runstream import _slots as slots
 from runstream._checks import to_float
 from runstream._dictionary import DictionaryWriter, RunEntry, SeriesEntry
-from runstream._segments import create_segment, open_segment, segment_indices
-from runstream._slots import MARKER_OFFSET, SEGMENT_BYTES, SEGMENT_SHIFT, SEGMENT_SLOTS, SLOT_BYTES
+from runstream._room import Full, Room
+from runstream._slots import MARKER_OFFSET, SEGMENT_SHIFT, SEGMENT_SLOTS, SLOT_BYTES
 from runstream._state import try_lock
 
 MAX_SERIES = 100_000
@@ -37,9 +36,7 @@ BLOCK = 4096
 OWN: set[str] = set()
 """Sessions this process writes: their locks must not be opened a second time here (see try_lock)."""
 
-_RETRY_SPACE = 1.0  # seconds between attempts to go on after the disk was full
 _MASK = SEGMENT_SLOTS - 1
-_FORGOTTEN = 1 << 62
 logger = logging.getLogger("runstream.journal")
 
 
@@ -52,10 +49,6 @@ class LogMetric(Protocol):
         """Journal a point."""
 
 
-class Full(Exception):
-    """Raised when a slot has no place: the disk or the journal's limit is reached."""
-
-
 class Journal:
     """One session's journal, open for writing."""
 
@@ -66,19 +59,9 @@ class Journal:
         self.runs: dict[str, RunEntry] = {}
         self.lost = 0
         """Calls that found no place."""
-        self.limit = limit
-        self.buffers: dict[int, mmap.mmap] = {}
-        # One counter for all threads: under the GIL a step of it is atomic. `for` takes the number, because
-        # unlike a call of next() it leaves no moment for a signal handler to raise before it is stored.
-        self.counter = itertools.count()
         self._lock_file = lock
         self._lock = threading.RLock()
-        self._segment_lock = threading.Lock()
-        self._newest = -1
-        self._spare: mmap.mmap | None = None
-        self._full = False
         self._warned = False
-        self._retry_at = 0.0
         self._dictionary = DictionaryWriter(folder)
         self._next_series = 0
         self._lost_file = os.open(folder / LOST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -87,7 +70,7 @@ class Journal:
         # Blocks of the disk, so that there is room for what the sender and the end have to say on a full one.
         self._write_block(ACK, b'{"sequence": 0, "statuses": {}}')
         self._write_block(ENDINGS, b"{}")
-        self._enter(0)
+        self.room = Room(folder, limit, self._warn)
 
     @classmethod
     def create(cls, journals: Path, session_id: str, meta: dict[str, Any], limit: int) -> Journal:
@@ -109,11 +92,11 @@ class Journal:
 
     def written(self) -> int:
         """Return the number of slots taken so far, i.e. the next sequence."""
-        return int(repr(self.counter)[6:-1])  # looks without taking
+        return self.room.written()
 
     def reached(self) -> int:
         """Return the sequence that is to be delivered: `written`, but not past the last segment."""
-        return min(self.written(), (self._newest + 1) << SEGMENT_SHIFT)
+        return self.room.reached()
 
     def bind(self, slow: Callable[..., None]) -> LogMetric:
         """Return the log call for points, as short as it can be; all that is unusual goes to `slow`.
@@ -123,8 +106,8 @@ class Journal:
         """
         series, buffers, counter, pack_into = (
             self.series,
-            self.buffers,
-            self.counter,
+            self.room.buffers,
+            self.room.counter,
             slots.POINT_SLOT.pack_into,
         )
         time_ns, point, shift, mask = time.time_ns, slots.POINT, SEGMENT_SHIFT, _MASK
@@ -176,7 +159,7 @@ class Journal:
         slot = body + slots.MARKER.pack(slots.marker_of(body, slots.POINT))
         try:
             if sequence < 0:
-                for sequence in self.counter:  # noqa: B007
+                for sequence in self.room.counter:  # noqa: B007
                     break
             self._store(sequence, slot)
         except BaseException:
@@ -186,10 +169,10 @@ class Journal:
 
     def give_up(self, sequence: int) -> None:
         """Fill a slot whose call raised, unless it was written; otherwise readers would wait for it."""
-        if self._newest == _FORGOTTEN:
+        if self.room.forgotten:
             return  # its slots are another process's now
         try:
-            buffer = self._buffer(sequence >> SEGMENT_SHIFT)
+            buffer = self.room.buffer(sequence >> SEGMENT_SHIFT)
         except Full:
             return
         offset = (sequence & _MASK) * SLOT_BYTES + MARKER_OFFSET
@@ -200,7 +183,7 @@ class Journal:
         """Write a record and return its first sequence. Raises: Full when there is no place."""
         record = slots.encode_record(kind, run, text)
         # zip steps the counter as often as needed without giving up the GIL: the slots lie in a row.
-        rows = zip(*itertools.repeat(self.counter, len(record)))  # noqa: B905
+        rows = zip(*itertools.repeat(self.room.counter, len(record)))  # noqa: B905
         taken: tuple[int, ...] = ()
         try:
             for taken in rows:  # noqa: B007
@@ -269,6 +252,7 @@ class Journal:
             self.write_record(slots.CLOSE, 0, b"")
         except Full:
             logger.debug("the end of journal %s finds no room: its sender writes it", self.session_id)
+        self.room.close()
         self.forget()
 
     def forget(self) -> None:
@@ -276,11 +260,8 @@ class Journal:
 
         A child holds no lock, so closing its copy of the descriptor does not free the parent's.
         """
-        # Emptied, not replaced: bound log calls hold these, and find nothing from now on.
-        self.series.clear()
-        self.buffers.clear()
-        self._spare = None
-        self._newest = _FORGOTTEN
+        self.series.clear()  # not replaced: bound log calls hold it
+        self.room.forget()
         self._dictionary.close()
         os.close(self._lost_file)
         os.close(self._lock_file)
@@ -293,88 +274,10 @@ class Journal:
             raise Full(str(error)) from error
 
     def _store(self, sequence: int, slot: bytes) -> None:
-        buffer = self._buffer(sequence >> SEGMENT_SHIFT)
+        buffer = self.room.buffer(sequence >> SEGMENT_SHIFT)
         offset = (sequence & _MASK) * SLOT_BYTES
         buffer[offset : offset + MARKER_OFFSET] = slot[:MARKER_OFFSET]
         buffer[offset + MARKER_OFFSET : offset + SLOT_BYTES] = slot[MARKER_OFFSET:]
-
-    def _buffer(self, index: int) -> mmap.mmap:
-        """Return the map of a segment; go on to the next segment when `index` is new. Raises: Full."""
-        buffer = self.buffers.get(index)
-        if buffer is None and not (self._full and time.monotonic() < self._retry_at):
-            buffer = self._undisturbed(index)
-        if buffer is None:
-            raise Full
-        return buffer
-
-    def _undisturbed(self, index: int) -> mmap.mmap | None:
-        """Open a segment where no signal handler can raise in the middle of it: in another thread.
-
-        Python runs handlers in the main thread only. Once in 65,536 calls, so its cost does not matter.
-        """
-        found: list[mmap.mmap | None] = []
-        thread = threading.Thread(target=lambda: found.append(self._open(index)), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no thread to be had, or the interpreter is ending
-            return self._open(index)
-        thread.join()
-        return found[0] if found else None
-
-    def _open(self, index: int) -> mmap.mmap | None:
-        with self._segment_lock:
-            if index in self.buffers:
-                return self.buffers[index]
-            if index <= self._newest:
-                return self._reopen(index)
-            if not self._full and all(self._enter(new) for new in range(self._newest + 1, index + 1)):
-                return self.buffers[index]
-            self._resume()
-            return None
-
-    def _reopen(self, index: int) -> mmap.mmap | None:
-        """Map an older segment: for a thread that was held up while others filled a whole one."""
-        try:
-            return open_segment(self.folder, index, write=True)
-        except (OSError, ValueError):
-            return None  # there was no room for it
-
-    def _enter(self, index: int) -> bool:
-        """Begin a segment and prepare the one after it; say whether there was room for it."""
-        segment = self._spare or self._prepare(index)
-        self._spare = None
-        if segment is None:
-            self._full = True
-            return False
-        self._newest = index
-        self.buffers[index] = segment
-        self.buffers.pop(index - 2, None)  # the last one stays for threads that are late
-        self._spare = self._prepare(index + 1)
-        return True
-
-    def _resume(self) -> None:
-        """Go on at the next segment boundary when there is room again; readers jump over what is missing."""
-        index = (self.written() >> SEGMENT_SHIFT) + 1
-        segment = self._prepare(index)
-        if segment is None:
-            return
-        for sequence in self.counter:
-            if sequence >= (index << SEGMENT_SHIFT) - 1:
-                break
-        self._spare = segment
-        self._full = not self._enter(index)
-
-    def _prepare(self, index: int) -> mmap.mmap | None:
-        if time.monotonic() < self._retry_at:
-            return None
-        try:
-            if (len(segment_indices(self.folder)) + 1) * SEGMENT_BYTES > self.limit:
-                raise OSError(f"the limit of {self.limit:,} bytes is reached")
-            return create_segment(self.folder, index)
-        except OSError as error:
-            self._retry_at = time.monotonic() + _RETRY_SPACE
-            self._warn(error.strerror or str(error))
-            return None
 
     def _warn(self, why: str) -> None:
         if not self._warned:

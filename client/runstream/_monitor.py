@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runstream._adopt import ENDED
-from runstream._journal import Full, Journal
+from runstream._journal import Journal
+from runstream._room import Full
 from runstream._state import StateFolder, provenance
 from runstream._system_metrics import PREFIX, Sampler
 

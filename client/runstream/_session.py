@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runstream import _checks as checks
 from runstream import _slots as slots
 from runstream._errors import InvalidParameter, Offline, error_from_code
-from runstream._journal import Full
 from runstream._pending import Pending, ask_all
+from runstream._room import Full
 from runstream._session_writer import SessionWriter
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from runstream import _checks as checks
 from runstream import _slots as slots
 from runstream._dictionary import RunEntry
 from runstream._errors import Offline
-from runstream._journal import Full, Journal, LogMetric
+from runstream._journal import Journal, LogMetric
+from runstream._room import Full
 from runstream._state import StateFolder, provenance, state_folder
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from runstream import _slots as slots
 from runstream._acks import Ack
 from runstream._dictionary import DictionaryReader, RunEntry
-from runstream._journal import ACK, Full, Journal
+from runstream._journal import ACK, Journal
 from runstream._reader import Cut, JournalReader
+from runstream._room import Full
 from runstream._segments import segment_path
 from runstream._sender_batch import Names, Told, pack
 
@@ -144,7 +145,7 @@ def test_a_point_that_looks_like_a_record_takes_nothing_along(tmp_path):
     journal.write_record(slots.TAG, 0, slots.pair_text("note", "kept"))
     journal.write_point(-1, series, 1, 0, 1.0)
     # A bit of the first byte: the marker is then that of a declaration, and 500 bytes of text its length.
-    journal.buffers[0][at * 32] ^= 4
+    journal.room.buffers[0][at * 32] ^= 4
     journal.close()
     points, records, corrupt, _ = read_all(journal.folder)
     assert corrupt == [at]
@@ -160,7 +161,7 @@ def test_a_torn_slot_of_a_dead_writer_holds_nothing(tmp_path, cut_at):
     end = journal.written()
     body = slots.POINT_BODY.pack(7, 8, 9.0, series)
     torn = (body + slots.MARKER.pack(slots.marker_of(body, slots.POINT)))[:cut_at]
-    journal.buffers[0][end * 32 : end * 32 + cut_at] = torn
+    journal.room.buffers[0][end * 32 : end * 32 + cut_at] = torn
     journal.forget()
     points, _, corrupt, _ = read_all(journal.folder)
     assert [point[:3] for point in points] == [(1, 2, 3.0)]
@@ -171,7 +172,7 @@ def test_an_unfinished_slot_of_a_live_writer_is_waited_for(tmp_path):
     journal = new_journal(tmp_path)
     series = journal.define_series(RUN, "loss")
     journal.write_point(-1, series, 1, 0, 0.0)
-    for late in journal.counter:  # noqa: B007  another thread has taken a slot and not written it
+    for late in journal.room.counter:  # noqa: B007  another thread has taken a slot and not written it
         break
     journal.write_point(-1, series, 3, 0, 0.0)
     points, _, _, position = read_all(journal.folder, dead=False)
@@ -186,10 +187,10 @@ def test_a_record_of_a_live_writer_is_waited_for_until_it_is_whole(tmp_path):
     journal = new_journal(tmp_path)
     first, second = slots.encode_record(slots.TAG, 0, slots.pair_text("note", "x" * 20))
     at = journal.written()
-    journal.buffers[0][at * 32 : at * 32 + 32] = first
+    journal.room.buffers[0][at * 32 : at * 32 + 32] = first
     reader = JournalReader(journal.folder)
     assert reader.cut(at, 100, dead=False) is None
-    journal.buffers[0][at * 32 + 32 : at * 32 + 64] = second
+    journal.room.buffers[0][at * 32 + 32 : at * 32 + 64] = second
     cut = reader.cut(at, 100, dead=False)
     assert cut is not None
     assert [slots.split_pair(record.text) for record in cut.records] == [("note", "x" * 20)]
@@ -294,7 +295,7 @@ def test_a_signal_in_the_middle_of_a_call_leaves_no_hole(tmp_path):
 
 
 def test_the_limit_loses_calls_with_one_warning_and_goes_on_when_there_is_room(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("runstream._journal._RETRY_SPACE", 0.01)
+    monkeypatch.setattr("runstream._room.RETRY", 0.01)
     journal = new_journal(tmp_path, limit=2 * slots.SEGMENT_BYTES)
     series = journal.define_series(RUN, "loss")
     kept, lost = [], 0
@@ -308,7 +309,7 @@ def test_the_limit_loses_calls_with_one_warning_and_goes_on_when_there_is_room(t
     assert lost == journal.lost > 0
     assert len(caplog.records) == 1
     assert "RUNSTREAM_JOURNAL_LIMIT" in caplog.text
-    journal.limit = 1 << 30  # somebody frees disk space
+    journal.room.limit = 1 << 30  # somebody frees disk space
     for step in range(10_000_000, 10_000_000 + slots.SEGMENT_SLOTS):
         try:
             journal.write_point(-1, series, step, 0, 0.0)
