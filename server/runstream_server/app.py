@@ -61,7 +61,7 @@ class LocalCall:
     metadata: Mapping[str, str]
     """HTTP headers, lower-case names."""
     in_pieces: bool = False
-    """Whether a long answer goes out in pieces: no limit of a message bounds it."""
+    """Whether the door makes long answers of their pieces, History and RunPage: no message bounds them."""
 
     def time_remaining(self) -> float:
         """Return the seconds that are left."""
@@ -220,7 +220,7 @@ class Server:
     ) -> Any:
         """Run a unary RPC in this process, as the HTTP doors do, and return its response.
 
-        seconds: what the caller gives it; in_pieces: a history comes as `History`. Raises: ServerError.
+        seconds: what the caller gives it; in_pieces: as of LocalCall. Raises: ServerError.
         """
         if isinstance(method, MethodDescriptor):
             method = f"/{method.containing_service.full_name}/{method.name}"

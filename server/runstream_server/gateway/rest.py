@@ -3,8 +3,8 @@
     request ──routes──> RPC ──reading──> message ──invoke──> message ──writing──> JSON
                  └─ 404 ENDPOINT_NOT_FOUND, 405 ─┴─ 400 ──────────┴─ error of TABLE, {"error_code", "message"}
 
-Two RPCs are known by name: GetMetricHistory, see history.py, and CreateRun, see creates.py. `invoke` runs the
-servicer in this process.
+Three RPCs are known by name: GetMetricHistory, see history.py, SearchRuns, see run_page.py, and CreateRun,
+see creates.py. `invoke` runs the servicer in this process.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from google.protobuf.message import Message
 
 from runstream.v1 import runs_pb2
 from runstream_server.errors import Internal, InvalidArgument, ServerError, codes_of, retry_after
-from runstream_server.gateway import history, reading, shapes, writing
+from runstream_server.gateway import history, reading, run_page, shapes, writing
 from runstream_server.gateway.creates import Creates
 from runstream_server.gateway.routes import Route, RouteTable
 from runstream_server.ingest.reader import History
 from runstream_server.store.idempotency import HEADER
+from runstream_server.store.run_page import RunPage
 
 logger = logging.getLogger("runstream.gateway")
 
 T = TypeVar("T")
 Invoke = Callable[..., Awaitable[Any]]
-"""Runs one unary RPC: method, request, and `metadata` where it matters; a history comes as `History`.
+"""Runs one unary RPC: method, request, and `metadata` where it matters.
 
+A history comes as `History`, a page of runs as `RunPage`.
 Raises: ServerError."""
 Call = Callable[..., Awaitable[Any]]
 """Runs `function, *args` on the thread pool."""
@@ -126,6 +128,8 @@ class RestDoor:
         if isinstance(response, History):
             size = response.page.step.nbytes
             return Answer(200, await self._heavy(size, history.write_page, response))
+        if isinstance(response, RunPage):
+            return Answer(200, await self._heavy(response.ByteSize(), run_page.write, response))
         return Answer(*await self._heavy(response.ByteSize(), shapes.shape, response, request.headers))
 
     async def _heavy(self, size: int, convert: Callable[..., T], *args: Any) -> T:

@@ -1,8 +1,7 @@
-"""Turns rows of `runs` into Run messages, with what each run logged, in one query a kind."""
+"""Reads runs by rows of `runs`, with what each run logged, in one query a kind."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -14,6 +13,7 @@ from runstream_server.store import inputs, outputs
 from runstream_server.store.bulk import among
 from runstream_server.store.liveness import stale_runs
 from runstream_server.store.run_locks import run_not_found
+from runstream_server.store.run_page import RunPage
 from runstream_server.store.tables import input_models, latest_metrics, output_models, params, runs, tags
 from runstream_server.store.tables import inputs as inputs_table
 from runstream_server.validation import shorten
@@ -74,31 +74,34 @@ def read_parts(words: Sequence[str]) -> Set[str]:
     return PARTS.intersection(words) if words else PARTS
 
 
-def load_runs(
-    connection: sa.Connection, rows: Sequence[sa.Row[Any]], parts: Set[str] = PARTS
-) -> list[runs_pb2.Run]:
+def load_runs(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[runs_pb2.Run]:
+    """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with everything they logged."""
+    return read_page(connection, rows).messages()
+
+
+def read_page(
+    connection: sa.Connection, rows: Sequence[sa.Row[Any]], parts: Set[str] = PARTS, token: str | None = None
+) -> RunPage:
     """Return the runs of `rows`, which have INFO_COLUMNS, in that order, with those parts they logged."""
     loaded = {row.id: _empty(row) for row in rows}
     ids = list(loaded)
     owned = [row.id for row in rows if row.owner_session and row.status == runs_pb2.RUN_STATUS_RUNNING]
     for run in stale_runs(connection, owned):
         loaded[run].info.liveness = runs_pb2.LIVENESS_STALE
-    if "params" in parts:
-        add_param = {run: loaded[run].data.params.add for run in ids}
-        for run, key, value in _of(connection, params, ids, params.c.value):
-            add_param[run](key=key, value=value)
-    if "tags" in parts:
-        add_tag = {run: loaded[run].data.tags.add for run in ids}
-        for run, key, value in _of(connection, tags, ids, tags.c.value):
-            add_tag[run](key=key, value=value)
-    if "metrics" in parts:
-        _load_metrics(connection, loaded)
     has_inputs, has_outputs = _linked(connection, ids) if parts & {"inputs", "outputs"} else (False, False)
     if "inputs" in parts and has_inputs:
         inputs.load_inputs(connection, {run: loaded[run].inputs for run in ids})
     if "outputs" in parts and has_outputs:
         outputs.load_outputs(connection, loaded)
-    return list(loaded.values())
+    latest = latest_metrics.c
+    values = (latest.value, latest.is_nan, latest.timestamp, latest.step)
+    return RunPage(
+        loaded,
+        metrics=_of(connection, latest_metrics, ids, *values) if "metrics" in parts else (),
+        params=_of(connection, params, ids, params.c.value) if "params" in parts else (),
+        tags=_of(connection, tags, ids, tags.c.value) if "tags" in parts else (),
+        next_page_token=token,
+    )
 
 
 def _linked(connection: sa.Connection, ids: Sequence[int]) -> tuple[bool, bool]:
@@ -109,14 +112,6 @@ def _linked(connection: sa.Connection, ids: Sequence[int]) -> tuple[bool, bool]:
     )
     row = connection.execute(sa.select(sa.or_(data, read), made)).one()
     return bool(row[0]), bool(row[1])
-
-
-def _load_metrics(connection: sa.Connection, loaded: dict[int, runs_pb2.Run]) -> None:
-    add = {run: found.data.metrics.add for run, found in loaded.items()}
-    latest = latest_metrics.c
-    columns = (latest.value, latest.is_nan, latest.step, latest.timestamp)
-    for run, key, value, is_nan, step, timestamp in _of(connection, latest_metrics, list(loaded), *columns):
-        add[run](key=key, value=math.nan if is_nan else value, step=step, timestamp=timestamp)
 
 
 def _empty(row: sa.Row[Any]) -> runs_pb2.Run:

@@ -13,7 +13,8 @@ from runstream_server.search.paging import Pager
 from runstream_server.search.query import Prepared, fetch, prepare
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
-from runstream_server.store.run_reader import INFO_COLUMNS, load_runs, read_parts
+from runstream_server.store.run_page import RunPage
+from runstream_server.store.run_reader import INFO_COLUMNS, read_page, read_parts
 from runstream_server.store.tables import runs
 from runstream_server.store.visibility import readable_experiments
 from runstream_server.validation import check_view_type, parse_experiment_id
@@ -22,9 +23,7 @@ DEFAULT_RESULTS = 1000
 MAX_RESULTS = 50_000
 
 
-def search_runs(
-    db: Database, pager: Pager, request: runs_pb2.SearchRunsRequest
-) -> runs_pb2.SearchRunsResponse:
+def search_runs(db: Database, pager: Pager, request: runs_pb2.SearchRunsRequest) -> RunPage:
     """Return a page of the runs that match, with everything they logged; no experiments, no runs.
 
     Raises: InvalidArgument for a filter, order, token, id or page size that cannot be read.
@@ -43,7 +42,7 @@ def search_runs(
         identity=[experiments, view],
     )
     if not experiments:
-        return runs_pb2.SearchRunsResponse()
+        return RunPage({})
     return db.read(_search, prepared, experiments, view, parts)
 
 
@@ -54,12 +53,10 @@ def experiment_keys(ids: Iterable[str], field: str = "experiment_ids") -> list[i
 
 def _search(
     connection: sa.Connection, prepared: Prepared, experiments: list[int], view: int, parts: Set[str]
-) -> runs_pb2.SearchRunsResponse:
+) -> RunPage:
     scope = scope_of(connection, readable_experiments(connection, experiments))
     page = fetch(connection, prepared, INFO_COLUMNS, in_view(scope, view), scope=scope)
-    return runs_pb2.SearchRunsResponse(
-        runs=load_runs(connection, page.rows, parts), next_page_token=page.token
-    )
+    return read_page(connection, page.rows, parts, page.token)
 
 
 def in_view(scope: Scope, view: int) -> list[sa.ColumnElement[bool]]:

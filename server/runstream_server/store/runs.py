@@ -32,6 +32,7 @@ from runstream_server.store.run_locks import (
     resolve,
     run_not_found,
 )
+from runstream_server.store.run_page import RunPage
 from runstream_server.store.run_reader import INFO_COLUMNS, info_of, read_run
 from runstream_server.store.run_search import search_runs
 from runstream_server.store.tables import runs, tags
@@ -120,6 +121,10 @@ class RunStore:
 
     def search_runs(self, request: runs_pb2.SearchRunsRequest) -> runs_pb2.SearchRunsResponse:
         """Return a page of runs that match. Raises: InvalidArgument for what cannot be read."""
+        return self.search_page(request).response()
+
+    def search_page(self, request: runs_pb2.SearchRunsRequest) -> RunPage:
+        """Return the same page as rows. Raises: InvalidArgument for what cannot be read."""
         return search_runs(self.db, self.pager, request)
 
     def log_param(self, run_id: str, key: str, value: str) -> None:
