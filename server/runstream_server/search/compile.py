@@ -5,12 +5,13 @@ A clause about a metric, param, tag or dataset that the owner lacks does not mat
 
 A clause that every row must meet is a semi-join (IN), and so are alternatives that all are clauses; elsewhere
 under OR and NOT, where the planner cannot make it one, it is a look-up by the primary key of the row at hand
-(EXISTS). With a `walker` every clause is such a look-up, and the planner is kept from making a join of it.
+(EXISTS). With a `walker` every clause is such a look-up, or one in memory among rows that are gathered first,
+and the planner is kept from making a join of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class _Target:
     language: Language
     scope: Scope | None
     walker: sa.ColumnElement[int] | None
+    gathered: Set[Comparison] = frozenset()
 
 
 def compile_filter(
@@ -48,13 +50,15 @@ def compile_filter(
     language: Language,
     scope: Scope | None = None,
     walker: sa.ColumnElement[int] | None = None,
+    gathered: Set[Comparison] = frozenset(),
 ) -> sa.ColumnElement[bool]:
     """Return the condition that a row of `language.table` matches the tree.
 
     scope: narrows the child tables that carry `experiment`, so that their search index applies; walker: the
-    key of each row where rows are read in order and looked up one by one.
+    key of each row where rows are read in order and looked up one by one; gathered: clauses about keyed
+    values whose rows are then found first, all of them.
     """
-    return _compile(node, _Target(language, scope, walker), negated=False, nested=False)
+    return _compile(node, _Target(language, scope, walker, gathered), negated=False, nested=False)
 
 
 def matching(node: Comparison, language: Language, scope: Scope) -> sa.Select[Any] | None:
@@ -158,6 +162,11 @@ def keyed_rows(keyed: Keyed, key: str, scope: Scope | None) -> sa.Select[Any]:
 
 
 def _keyed(keyed: Keyed, node: Comparison, target: _Target, *, probe: bool) -> sa.ColumnElement[bool]:
+    if target.walker is not None and node in target.gathered:
+        ((name, _),) = keyed.link
+        among = _rows(keyed, node, target.scope).with_only_columns(keyed.table.c[name])
+        # IS TRUE: the planner makes a join of a bare IN.
+        return target.walker.in_(among).is_(sa.true())
     if target.walker is not None:
         held = owns(keyed, _rows(keyed, node, _probe_scope(keyed, node, target.walker)), target.walker)
         return sa.not_(held) if node.operator == "IS NULL" else held

@@ -1,18 +1,26 @@
 """Chooses how a page is found. Both ways give the same rows in the same order:
 
     walk    rows come out of an index in the order asked for, and each clause is looked up for each of them
-            until the page is full: as many steps as the filter is rare, however many rows there are
+            until the page is full: as many steps as the filter is rare, however many rows there are. A
+            clause that selects few rows next to the steps is gathered first, and looked up in memory
     sets    the store's planner begins where it likes, which is right where a clause selects few rows
 
 The planners cannot be trusted with the choice: they spend longer on it than a page takes, and without a
-barrier they turn look-ups into joins. What they know of how many rows a clause selects is asked for.
+barrier they turn look-ups into joins. What they know of how many rows a clause selects is asked for, once
+for all pages of a search.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -20,14 +28,31 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from runstream_server.search.compile import Scope, matching
 from runstream_server.search.entities import Language
-from runstream_server.search.tree import And, Comparison, Node, Not, Or, comparisons
+from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, comparisons
 
 MAX_CLAUSES = 16
 """Clauses that are asked about; a longer filter is left to the planner."""
 _SETS_COST = 1.0
-"""Look-ups that a row costs which a clause selects, next to one of the walk."""
+"""Look-ups that a row costs which a clause selects, where the planner begins with it."""
+_STEP_COST, _GATHERED_COST = 0.1, 0.1
+"""Look-ups that a step of a walk costs by itself, and a row that is gathered."""
+_MOST_GATHERED = 50_000
+"""Rows of a clause that is gathered: PostgreSQL would not keep many more in memory."""
+_KEPT_S, _MOST_KEPT, _LONGEST_KEPT = 30, 256, 10_000
+"""Seconds for which an estimate serves the pages of its search; how many are kept for a store, and the most
+characters of their searches."""
 _COUNTED, _COUNTED_ROWS = 2_000, 40_000
 """SQLite: rows of a clause, and of the whole, that are counted."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How rows are looked up that come in order."""
+
+    node: Node
+    """The filter with its rarest clauses first."""
+    gathered: frozenset[Comparison] = frozenset()
+    """Clauses whose rows are found beforehand."""
 
 
 def walked(
@@ -37,33 +62,106 @@ def walked(
     scope: Scope,
     conditions: Sequence[sa.ColumnElement[bool]],
     rows: int,
-) -> Node | None:
-    """Return the filter with its rarest clauses first if a page of `rows` is to be walked to, else None.
+    query: object,
+) -> Walk | None:
+    """Return how a page of `rows` is walked to, None when it is not to be.
 
-    conditions: what a row must meet beside the filter.
+    conditions: what a row must meet beside the filter; query: what tells searches apart, JSON-like.
     """
     leaves = list(comparisons(node))
     if not leaves:
-        return node
+        return Walk(node)
     if len(leaves) > MAX_CLAUSES:
         return None
+    written = json.dumps(query)
+    counts = _estimates.get(connection.engine, (node, written))
+    if counts is None:
+        counts = _asked(connection, leaves, language, scope, conditions)
+        if len(written) <= _LONGEST_KEPT:
+            _estimates.put(connection.engine, (node, written), counts)
+    return _planned(node, counts, rows, gathers=connection.dialect.name == "postgresql") if counts else None
+
+
+def _asked(
+    connection: sa.Connection,
+    leaves: Sequence[Comparison],
+    language: Language,
+    scope: Scope,
+    conditions: Sequence[sa.ColumnElement[bool]],
+) -> list[float]:
+    """Return about how many rows there are, in view, and of each clause; nothing where that is not known."""
     queries = [matching(leaf, language, scope) for leaf in leaves]
     found = [query for query in queries if query is not None]
     if len(found) < len(leaves):
-        return None
+        return []
     every = sa.select(sa.literal(1)).select_from(language.table).where(scope(language.table.c.experiment))
-    counts = _counts(connection, every, [every.where(*conditions), *found])
-    if counts is None:
-        return None
+    return _counts(connection, every, [every.where(*conditions), *found]) or []
+
+
+def _planned(node: Node, counts: Sequence[float], rows: int, *, gathers: bool) -> Walk | None:
+    """Return the walk, None where beginning with the rarest clause costs less.
+
+    counts: as of `_asked`; gathers: whether clauses may be gathered.
+    """
     total = max(counts[0], 1.0)
     viewed, *clauses = (min(count / total, 1.0) for count in counts[1:])
     left = iter(clauses)
     terms = node.terms if isinstance(node, And) else (node,)
-    shares = [_share(term, left) for term in terms]
-    steps = min(total, rows / max(viewed * math.prod(shares), 1e-9))
-    if steps > _SETS_COST * min(shares) * total:
+    ranked = sorted(((_share(term, left), term) for term in terms), key=lambda pair: pair[0])
+    steps = min(total, rows / max(viewed * math.prod([share for share, _ in ranked]), 1e-9))
+    held = dict(zip(comparisons(node), counts[2:], strict=True))
+    cost, gathered = _looked_up(ranked, held, steps) if gathers else (steps, frozenset[Comparison]())
+    if cost > _SETS_COST * ranked[0][0] * total:
         return None
-    return And(tuple(term for _, term in sorted(zip(shares, terms, strict=True), key=lambda pair: pair[0])))
+    return Walk(And(tuple(term for _, term in ranked)), gathered)
+
+
+def _looked_up(
+    ranked: Sequence[tuple[float, Node]], held: Mapping[Comparison, float], steps: float
+) -> tuple[float, frozenset[Comparison]]:
+    """Return what a walk costs, and which clauses it gathers. held: how many rows clauses select."""
+    cost, reached = steps * _STEP_COST, steps
+    gathered: set[Comparison] = set()
+    for share, term in ranked:
+        for leaf in comparisons(term):
+            if leaf.entity is Entity.ATTRIBUTE:
+                continue  # the row itself tells
+            gathering = held[leaf] * _GATHERED_COST
+            if gathering < reached and held[leaf] <= _MOST_GATHERED:
+                gathered.add(leaf)
+                cost += gathering
+            else:
+                cost += reached
+        reached *= share
+    return cost, frozenset(gathered)
+
+
+class _Estimates:
+    """How many rows the clauses of recent searches select, by store; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: WeakKeyDictionary[sa.Engine, OrderedDict[Hashable, tuple[float, list[float]]]]
+        self._known = WeakKeyDictionary()
+
+    def get(self, engine: sa.Engine, search: Hashable) -> list[float] | None:
+        """Return what was estimated a short while ago, None if nothing was."""
+        with self._lock:
+            kept = self._known.get(engine)
+            known = kept.get(search) if kept else None
+        return known[1] if known and time.monotonic() < known[0] + _KEPT_S else None
+
+    def put(self, engine: sa.Engine, search: Hashable, counts: list[float]) -> None:
+        """Keep an estimate in place of the oldest one."""
+        with self._lock:
+            kept = self._known.setdefault(engine, OrderedDict())
+            kept.pop(search, None)
+            kept[search] = (time.monotonic(), counts)
+            while len(kept) > _MOST_KEPT:
+                kept.popitem(last=False)
+
+
+_estimates = _Estimates()
 
 
 def _share(node: Node, leaves: Iterator[float]) -> float:

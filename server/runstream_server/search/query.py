@@ -21,7 +21,7 @@ from runstream_server.search.guard import Guard
 from runstream_server.search.order import Phase, SortKey, Term, parse_order, phases, whole
 from runstream_server.search.paging import Pager
 from runstream_server.search.parser import parse_filter
-from runstream_server.search.plan import walked
+from runstream_server.search.plan import Walk, walked
 from runstream_server.search.summaries import settle
 from runstream_server.search.tree import Node
 from runstream_server.validation import check_max_results
@@ -106,7 +106,12 @@ def fetch(
         part = parts[number]
         way = _way(connection, search, node, part, conditions, scope)
         walker = part.walker if way else None
-        where = [compile_filter(way or node, search.language, scope, walker), *conditions]
+        matched = (
+            compile_filter(way.node, search.language, scope, walker, way.gathered)
+            if way
+            else compile_filter(node, search.language, scope)
+        )
+        where = [matched, *conditions]
         query = _select(part, columns, where, after if number == first else None)
         if walker is not None and part.index:
             query = query.with_hint(walker.table, f"INDEXED BY {part.index}", "sqlite")
@@ -146,11 +151,11 @@ def _way(
     part: Phase,
     conditions: Sequence[sa.ColumnElement[bool]],
     scope: Scope | None,
-) -> Node | None:
-    """Return the filter for a walk through the order of a part, None where that is not the way."""
+) -> Walk | None:
+    """Return the walk through the order of a part, None where that is not the way."""
     if part.walker is None or scope is None:
         return None
-    return walked(connection, node, search.language, scope, conditions, search.max_results)
+    return walked(connection, node, search.language, scope, conditions, search.max_results, search.query)
 
 
 def _select(
