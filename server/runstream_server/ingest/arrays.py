@@ -17,10 +17,11 @@ from psycopg.pq import Format
 
 _HEAD = struct.Struct(">iiIii")
 _LENGTH = struct.Struct(">i")
+_NULL = _LENGTH.pack(-1)
 
 
 class BinaryArray:
-    """One parameter: an array of one dimension without NULLs. Its subclasses say of what."""
+    """One parameter: an array of one dimension. Its subclasses say of what."""
 
     __slots__ = ("data",)
 
@@ -47,13 +48,21 @@ def _parameter(name: str) -> tuple[type[BinaryArray], int]:
 
 
 _KINDS = {name: _parameter(name) for name in ("int8", "int4", "float8", "bool", "text", "bytea")}
+_FEW = 8
+"""Up to so many numbers are packed one by one: numpy would take longer."""
+_CELLS = {
+    kind: struct.Struct(">i" + letter)
+    for kind, letter in zip(("int8", "int4", "float8", "bool"), "qid?", strict=True)
+}
 _NUMPY = {"int8": (">i8", 8), "int4": (">i4", 4), "float8": (">f8", 8), "bool": ("?", 1)}
 
 
 def numbers(kind: str, values: NDArray[np.generic] | Sequence[float]) -> BinaryArray:
     """Return numbers as an array of `int8`, `int4`, `float8` or `bool`."""
-    column = np.asarray(values)
     type_, width = _NUMPY[kind]
+    if len(values) <= _FEW:
+        return _array(kind, len(values), b"".join([_CELLS[kind].pack(width, value) for value in values]))
+    column = np.asarray(values)
     cells = np.empty(column.size, [("length", ">i4"), ("value", type_)])
     cells["length"] = width
     cells["value"] = column
@@ -75,17 +84,29 @@ def _cell(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _array(kind: str, count: int, cells: bytes) -> BinaryArray:
+def _array(kind: str, count: int, cells: bytes, nulls: bool = False) -> BinaryArray:
     make, oid = _KINDS[kind]
-    return make(_HEAD.pack(1, 0, oid, count, 1) + cells)
+    return make(_HEAD.pack(1, nulls, oid, count, 1) + cells)
 
 
-def parameter(kind: str, values: Sequence[object]) -> BinaryArray | list[object]:
-    """Return what to bind for an array of a PostgreSQL type; with None among the values it goes as text."""
+def parameter(kind: str, values: Sequence[object]) -> BinaryArray:
+    """Return what to bind for an array of a PostgreSQL type, which may have NULLs."""
     if None in values:
-        return list(values)
+        return _with_nulls(kind, values)
     if kind == "text":
         return texts(values)  # type: ignore[arg-type]
     if kind == "bytea":
         return blobs(values)  # type: ignore[arg-type]
     return numbers(kind, values)  # type: ignore[arg-type]
+
+
+def _with_nulls(kind: str, values: Sequence[object]) -> BinaryArray:
+    """Return a few values, some of them None, as an array."""
+    cells = [_NULL if value is None else _single(kind, value) for value in values]
+    return _array(kind, len(values), b"".join(cells), nulls=True)
+
+
+def _single(kind: str, value: object) -> bytes:
+    if isinstance(value, str):
+        return _cell(value.encode())
+    return _cell(value) if isinstance(value, bytes) else _CELLS[kind].pack(_NUMPY[kind][1], value)

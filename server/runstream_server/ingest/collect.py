@@ -169,21 +169,24 @@ def collect_unary(works: Sequence[tuple[UnaryWork, RunKey]]) -> list[PartPoints]
     keys = {key.run_id: key for _, key in works}
     return [
         PartPoints(
-            Part(keys[run_id].run, UNARY_SOURCE, keys[run_id].generation), keys[run_id].experiment, points
+            Part(keys[run_id].run, UNARY_SOURCE, keys[run_id].generation),
+            keys[run_id].experiment,
+            unary_points(metrics),
         )
-        for run_id, points in unary_points([work for work, _ in works if work.metrics]).items()
+        for run_id, metrics in by_run([work for work, _ in works if work.metrics]).items()
     ]
 
 
-def unary_points(works: Sequence[UnaryWork]) -> dict[str, Points]:
-    """Return the points of unary works, each with at least one, by run id."""
+def by_run(works: Sequence[UnaryWork]) -> dict[str, list[metrics_pb2.Metric]]:
+    """Return the points of unary works by run id."""
     metrics: dict[str, list[metrics_pb2.Metric]] = {}
     for work in works:
         metrics.setdefault(work.run_id, []).extend(work.metrics)
-    return {run_id: _unary_points(items) for run_id, items in metrics.items()}
+    return metrics
 
 
-def _unary_points(metrics: Sequence[metrics_pb2.Metric]) -> Points:
+def unary_points(metrics: Sequence[metrics_pb2.Metric]) -> Points:
+    """Return points of one run, at least one, grouped by key."""
     keys = [metric.key for metric in metrics]
     names = sorted(set(keys))
     position = {name: index for index, name in enumerate(names)}

@@ -1,13 +1,14 @@
 """Points of many runs are collected together as each would be alone; arrays as PostgreSQL reads them."""
 
+import math
 import struct
 
 import numpy as np
 import pytest
 
 from runstream.v1 import metrics_pb2
-from runstream_server.ingest import arrays
-from runstream_server.ingest.collect import collect_session
+from runstream_server.ingest import arrays, latest, quick, segments
+from runstream_server.ingest.collect import collect_session, unary_points
 from runstream_server.ingest.points import joined
 from runstream_server.ingest.summaries import summarise
 from runstream_server.ingest.work import Dictionary, SessionWork
@@ -118,5 +119,29 @@ def test_arrays_have_their_cells_behind_twenty_bytes(made, cells):
     assert made.data[:4] == struct.pack(">i", 1)
 
 
-def test_a_column_with_none_goes_as_a_list():
-    assert arrays.parameter("float8", [1.0, None]) == [1.0, None]
+@pytest.mark.parametrize(
+    ("kind", "values", "cell"),
+    [
+        ("float8", [1.0, None], struct.pack(">id", 8, 1.0)),
+        ("text", ["a", None], b"\0\0\0\x01a"),
+        ("bytea", [b"a", None], b"\0\0\0\x01a"),
+    ],
+    ids=["float8", "text", "bytea"],
+)
+def test_none_is_a_cell_of_length_minus_one(kind, values, cell):
+    made = arrays.parameter(kind, values)
+    assert made.data[20:] == cell + struct.pack(">i", -1)
+    assert made.data[:8] == struct.pack(">ii", 1, 1)
+
+
+@pytest.mark.parametrize(
+    "value", [0.5, -0.0, math.nan, math.inf, -math.inf, 1.7976931348623157e308, 5e-324], ids=repr
+)
+@pytest.mark.parametrize("step", [0, -(2**63), 2**63 - 1])
+def test_a_single_point_is_packed_as_points_are(value, step):
+    metric = metrics_pb2.Metric(key="é/loss", step=step, timestamp=1_790_000_000_000, value=value)
+    count, data, (row,) = quick._packed([metric])
+    points = unary_points([metric])
+    assert (count, data) == (1, segments.encode(points))
+    (expected,) = latest.rows_of(0, 0, summarise(points))
+    assert repr(row) == repr(expected)
