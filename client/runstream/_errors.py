@@ -28,6 +28,7 @@ HTTP_STATUS = {
     "SESSION_EXPIRED": 400,
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
+    "SESSION_TAKEN": 403,
     "RESOURCE_EXHAUSTED": 429,
     "TEMPORARILY_UNAVAILABLE": 503,
     "NOT_IMPLEMENTED": 501,
@@ -168,6 +169,11 @@ CLASSES: dict[int, type[RunstreamError]] = {
 }
 """gRPC status code to error class; all others are InternalError."""
 
+_OF_SESSIONS: dict[str, type[RunstreamError]] = {
+    "SESSION_EXPIRED": InvalidState,
+    "SESSION_TAKEN": PermissionDenied,
+}
+
 
 def error_from_code(
     code: int,
@@ -188,7 +194,7 @@ def error_from_reason(reason: str, message: str, *, retry_after: float | None = 
     for kind in kinds:
         if kind.default_code == reason:
             return kind(message, reason, retry_after=retry_after)
-    return InvalidState(message, reason) if reason == "SESSION_EXPIRED" else InternalError(message, reason)
+    return _OF_SESSIONS.get(reason, InternalError)(message, reason)
 
 
 def code_of(error: RunstreamError) -> int:

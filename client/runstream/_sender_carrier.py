@@ -29,6 +29,8 @@ APPEND = "/runstream.v1.MetricService/AppendMetrics"
 _CALL_TIMEOUT = 30.0
 _CALLS = 16
 """Calls of a UnaryCarrier at a time."""
+_ENDS_SESSION = ("SESSION_EXPIRED", "SESSION_TAKEN")
+"""Errors of one session; all others are of the connection."""
 _NOT_YET = "does not exist yet"
 """What the server says of a run whose creator may come later."""
 
@@ -206,8 +208,8 @@ class UnaryCarrier:
         try:
             answer = self._transport.unary(APPEND, request, metrics_pb2.AppendMetricsResponse, _CALL_TIMEOUT)
         except RunstreamError as error:
-            if error.error_code == "SESSION_EXPIRED":
-                self._say(Response(refused=_expired(request, error)))
+            if error.error_code in _ENDS_SESSION:
+                self._say(Response(refused=_refused(request, error)))
             elif _NOT_YET in error.message:  # as a stream does: from there again
                 where = metrics_pb2.SessionOpened(
                     session_id=session_id, next_sequence=request.open.next_sequence
@@ -243,7 +245,7 @@ def _frames(
         yield Response(opened=answer.opened)
 
 
-def _expired(request: metrics_pb2.AppendMetricsRequest, error: RunstreamError) -> metrics_pb2.RefusedUnit:
+def _refused(request: metrics_pb2.AppendMetricsRequest, error: RunstreamError) -> metrics_pb2.RefusedUnit:
     return metrics_pb2.RefusedUnit(
         session_id=request.open.session_id,
         sequence=request.open.next_sequence,

@@ -286,6 +286,7 @@ class SenderCore:
         for upload in delivery.next_uploads():
             self._uploader.submit(upload)
         delivery.end_vanished()
+        delivery.trouble.tell(delivery.error or self.upstream.trouble)
         delivery.save(now, force=delivery.finished)
         if delivery.finished:
             self._finish(delivery)

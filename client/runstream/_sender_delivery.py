@@ -33,6 +33,7 @@ from runstream._slots import SEGMENT_SHIFT
 from runstream._spool import NAME as SPOOL
 from runstream._spool import Spooled
 from runstream._state import try_lock
+from runstream._trouble import Trouble
 from runstream.v1 import metrics_pb2
 
 logger = logging.getLogger("runstream.sender")
@@ -93,6 +94,7 @@ class Delivery:
         self.names = Names(DictionaryReader(self.folder))
         self.refused = RefusedFile(self.folder)
         self.told = Told()
+        self.trouble = Trouble(self.folder)
 
     @classmethod
     def take(cls, folder: Path) -> Delivery | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runstream._errors import InvalidState, Offline, RunstreamError, Unauthenticated, Unavailable
+from runstream._errors import InvalidState, Offline, Overloaded, RunstreamError, Unauthenticated, Unavailable
 from runstream._sender_carrier import Carrier, open_carrier, wait_of
 from runstream._transport import Transport, open_transport
 from runstream.v1 import metrics_pb2
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("runstream.sender")
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 10.0
+DENIED_PAUSE = 30.0
+"""Seconds between tries with credentials that are not taken: each counts as a failure to sign in."""
 _STEADY = 10.0  # seconds a connection holds before its end counts as new trouble
 
 Post = Callable[[str, Any], None]
@@ -54,6 +56,16 @@ class Upstream:
         """True when this process can never reach the store: what opens it is not installed here."""
         self.denied = False
         """True while the server does not take the credentials, as after a token was revoked."""
+
+    @property
+    def trouble(self) -> str:
+        """Return why nothing can be delivered, for people, with the way out; empty when it can."""
+        if self.reachable or not self.denied:
+            return self.error
+        return (
+            f"the server does not take the credentials: {self.error}; set RUNSTREAM_TOKEN to a new token "
+            "and, once the process has ended: runstream sync"
+        )
 
     def transport(self) -> Transport:
         """Return the transport for unary calls; the first call may start an embedded server.
@@ -91,11 +103,14 @@ class Upstream:
         if self.carrier is not None and time.monotonic() - self._since > _STEADY:
             self._pause = _FIRST_PAUSE
         self.carrier = None
-        self.denied = isinstance(error, Unauthenticated)
-        if error is not None and not self._answered:
-            self.note(error)  # not for a connection that broke: the next try tells whether the server is gone
+        if not (self.denied and isinstance(error, Overloaded)):
+            # Who is denied too often is only told to wait: what is wrong is as it was.
+            self.denied = isinstance(error, Unauthenticated)
+            if error is not None and (self.denied or not self._answered):
+                self.note(error)  # not that a connection broke: the next try tells if the server is gone
         self._answered = False
-        self._not_before = time.monotonic() + wait_of(error, self._pause * random.uniform(0.5, 1.0))
+        pause = DENIED_PAUSE if self.denied else self._pause
+        self._not_before = time.monotonic() + wait_of(error, pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, _LAST_PAUSE)
 
     def note(self, error: RunstreamError) -> None:

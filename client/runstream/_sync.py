@@ -23,6 +23,7 @@ from runstream._sender_delivery import DONE
 from runstream._slots import FORMAT
 from runstream._spool import spooled_bytes
 from runstream._state import StateFolder, fingerprint, lock_holder, machine, machine_id, redacted, state_root
+from runstream._trouble import read_trouble
 
 QUIET_SECONDS = 600.0
 """A journal of another machine is taken over only when it was not written for this long."""
@@ -62,6 +63,8 @@ class JournalInfo:
     refused: int = 0
     lost: int = 0
     """Log calls that found no room."""
+    trouble: str = ""
+    """Why it is not delivered, as its sender last knew; empty when nothing is known to be wrong."""
 
     @property
     def pending(self) -> int:
@@ -137,6 +140,7 @@ def inspect(folder: Path) -> JournalInfo:
         spooled_bytes=spooled_bytes(folder),
         refused=len(read_refused(folder)),
         lost=_lost(folder),
+        trouble=read_trouble(folder),
     )
 
 

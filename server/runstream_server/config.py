@@ -78,7 +78,7 @@ class Settings:
     )
     auth_failures: int = _setting(
         10,
-        "Failures to sign in within a minute after which a source is refused for that user; five times as "
+        "Wrong passwords within a minute after which a source is refused for that user; five times as "
         "many for all users of a source, ten times for all sources of a user.",
     )
     tls_cert_file: str | None = _setting(

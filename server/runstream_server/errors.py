@@ -64,6 +64,10 @@ class PermissionDenied(ServerError):
     """Raised when a caller may not do this."""
 
 
+class SessionTaken(PermissionDenied):
+    """Raised when a session was opened by another user."""
+
+
 class Exhausted(ServerError):
     """Raised when a bounded queue is full; the caller waits `retry_after` seconds."""
 
@@ -111,6 +115,7 @@ TABLE: dict[type[ServerError], Codes] = {
     SessionExpired: Codes(grpc.StatusCode.FAILED_PRECONDITION, 400, "SESSION_EXPIRED"),
     FailedPrecondition: Codes(grpc.StatusCode.FAILED_PRECONDITION, 400, "INVALID_STATE"),
     Unauthenticated: Codes(grpc.StatusCode.UNAUTHENTICATED, 401, "UNAUTHENTICATED"),
+    SessionTaken: Codes(grpc.StatusCode.PERMISSION_DENIED, 403, "SESSION_TAKEN"),
     PermissionDenied: Codes(grpc.StatusCode.PERMISSION_DENIED, 403, "PERMISSION_DENIED"),
     Exhausted: Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "RESOURCE_EXHAUSTED"),
     Unavailable: Codes(grpc.StatusCode.UNAVAILABLE, 503, "TEMPORARILY_UNAVAILABLE"),

@@ -184,3 +184,16 @@ def test_health_is_for_everybody_and_reflection_for_users(guarded, user) -> None
 def code_of(refused: Any) -> grpc.StatusCode:
     code: grpc.StatusCode = refused.value.code()
     return code
+
+
+@pytest.mark.parametrize("how", ["deleted", "disabled"])
+def test_a_user_who_goes_ends_their_streams_within_five_seconds(guarded, user, stream, how) -> None:
+    session = Session(secrets.token_hex(16), user[2])
+    stream.send(session.open())
+    stream.receive()
+    gone = pb.DeleteUserRequest(user=user[0])
+    guarded.call(gone if how == "deleted" else pb.UpdateUserRequest(user=user[0], disabled=True))
+    start = time.monotonic()
+    _, error = stream.rest()
+    assert time.monotonic() - start < PATIENCE
+    assert error_of_rpc(error).code is grpc.StatusCode.UNAUTHENTICATED

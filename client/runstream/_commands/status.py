@@ -44,6 +44,8 @@ def status(
         return
     print_table(_COLUMNS, [_row(info) for info in found])
     for info in found:
+        if info.trouble and (info.pending or info.spooled_bytes):
+            note(f"session {info.session_id} is not delivered: {info.trouble}")
         _tell_refused(info)
     if any(info.state == "waiting" and info.pending for info in found):
         note("Deliver what is waiting: runstream sync")

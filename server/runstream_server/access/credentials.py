@@ -121,8 +121,8 @@ class Authenticator:
         found: Found | None = await self._call(self._db.read, find_by_token, digest)
         if found is None:
             async with self._noting("a token", source):
-                self._throttle.check(source, "token")
-                self._throttle.fail(source, "token")
+                # Not counted: nobody guesses 256 bits, and a job whose token was revoked tries on for hours;
+                # it must not lock out those who sign in by password from the same address.
                 raise Unauthenticated("this token is not known, has expired or was revoked")
         return _Known(found.principal, self._clock())
 

@@ -56,6 +56,7 @@ class Gate:
         self._recorder = Recorder(db, call)
         throttle = Throttle(settings.auth_failures)
         self._authenticator = Authenticator(db, call, throttle, self._recorder.note_sign_in)
+        self._reports: set[asyncio.Task[None]] = set()
         self._targets: dict[tuple[str, str], tuple[Target | None, float]] = {}
         self._looking: dict[tuple[int, tuple[Named, ...]], asyncio.Future[None]] = {}
         self.roles = Roles()
@@ -72,6 +73,13 @@ class Gate:
         """Believe nothing any more; what changes users, tokens and grants calls it."""
         self._authenticator.forget()
         self.roles.forget()
+
+    def report(self, caller: Caller, resource: str, error: ServerError) -> None:
+        """Put into the audit log what a session may not write to; returns at once."""
+        if self._recorder.is_news(caller, resource):
+            task = asyncio.create_task(self._recorder.note_refused(caller, resource, error))
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
 
     def is_public(self, method: str) -> bool:
         """Return whether a method needs no credentials."""

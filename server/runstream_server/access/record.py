@@ -27,6 +27,8 @@ _MAX_RESOURCE = 500
 _MAX_KEYS = 20_000
 SIGN_IN = "SignIn"
 """Method of entries about refused credentials."""
+STREAM = "MetricService.StreamMetrics"
+"""Method of entries about what sessions may not write to, on a stream or by AppendMetrics."""
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -60,14 +62,27 @@ class Recorder:
             logger.info("%s", json.dumps(asdict(entry)))
             await self._add(entry)
 
+    def is_news(self, caller: Caller, resource: str) -> bool:
+        """Return whether a minute has passed since this was asked of the same login and resource."""
+        return self._takes(f"{caller.login} {resource}", most=1)
+
+    async def note_refused(self, caller: Caller, resource: str, error: ServerError) -> None:
+        """Write down what a session may not write to."""
+        token = caller.principal.token if caller.principal else None
+        outcome = codes_of(type(error)).grpc.name
+        entry = Entry(caller.login, token, caller.source, STREAM, resource[:_MAX_RESOURCE], outcome)
+        logger.info("%s", json.dumps(asdict(entry)))
+        if self._takes(caller.login):
+            await self._add(entry)
+
     async def _add(self, entry: Entry) -> None:
         try:
             await self._call(self._db.write, add_entry, entry)
         except ServerError as failure:
             logger.error("the audit log does not take this entry: %s", failure.message)
 
-    def _takes(self, what: str) -> bool:
-        """Count an entry about something; return whether it is among the first MAX_REFUSALS of its minute."""
+    def _takes(self, what: str, most: int = MAX_REFUSALS) -> bool:
+        """Count an entry about something; return whether it is among the first `most` of its minute."""
         now = time.monotonic()
         if len(self._refusals) > _MAX_KEYS:
             self._refusals = {key: value for key, value in self._refusals.items() if now - value[0] < 60}
@@ -75,7 +90,7 @@ class Recorder:
                 return False
         since, count = self._refusals.get(what, (now, 0))
         self._refusals[what] = (since, count + 1) if now - since < 60 else (now, 1)
-        return self._refusals[what][1] <= MAX_REFUSALS
+        return self._refusals[what][1] <= most
 
 
 def _resource(rule: Rule, request: Message) -> str:

@@ -22,7 +22,14 @@ import numpy as np
 import sqlalchemy as sa
 
 from runstream.v1 import metrics_pb2
-from runstream_server.errors import Internal, ServerError, SessionExpired, Unavailable
+from runstream_server.errors import (
+    Internal,
+    NotFound,
+    PermissionDenied,
+    ServerError,
+    SessionExpired,
+    Unavailable,
+)
 from runstream_server.ingest import console, events, latest, sessions
 from runstream_server.ingest.collect import PartPoints, collect_session, collect_unary
 from runstream_server.ingest.memory import Memory, SessionRun
@@ -83,6 +90,7 @@ class Commit:
     _twins: dict[int, UnaryWork] = field(default_factory=dict)
     _fences: dict[SessionRun, int] = field(default_factory=dict)
     _denied: dict[SessionRun, ServerError] = field(default_factory=dict)
+    _taken: dict[int, ServerError] = field(default_factory=dict)
     _found: dict[str, int] = field(default_factory=dict)
     _marks: dict[str, int] = field(default_factory=dict)
     _runs: dict[str, RunKey] = field(default_factory=dict)
@@ -94,6 +102,7 @@ class Commit:
         self._outcome = {id(work): Outcome() for work in members}
         self._claim()
         self._hold_sessions(members)
+        members = [work for work in members if id(work) not in self._taken]
         self._find_strangers(members)
         self._declare(members)
         self._hold_runs(members)
@@ -107,11 +116,18 @@ class Commit:
         self._move(members)
 
     def _hold_sessions(self, works: Sequence[SessionWork]) -> None:
-        opens = {work.open.session_id: work.open for work in works if work.open}
-        if opens:
-            sessions.create(self.connection, opens.values())
-        self._found = sessions.lock(self.connection, {work.session_id for work in works})
+        opening = {work.session_id: work for work in works if work.open}
+        if opening:
+            opens = [work.open for work in opening.values() if work.open]
+            principals = {key: work.rights.user for key, work in opening.items() if work.rights}
+            sessions.create(self.connection, opens, principals)
+        held = sessions.lock(self.connection, {work.session_id for work in works})
+        self._found = {key: item.watermark for key, item in held.items()}
         self._marks = dict(self._found)
+        for work in works:
+            item = held.get(work.session_id)
+            if work.rights and item and (error := work.rights.taken(work.session_id, item.principal)):
+                self._taken[id(work)] = error
 
     def _find_strangers(self, works: Sequence[SessionWork]) -> None:
         """Note which runs are not for the callers of these works to write to."""
@@ -163,6 +179,8 @@ class Commit:
         except ServerError as error:
             if not declaration.create and error.reason == "RESOURCE_DOES_NOT_EXIST":
                 return  # its creator may come later; points wait for it
+            if work.rights and isinstance(error, NotFound | PermissionDenied):
+                self._outcome[id(work)].denied[f"run {declaration.run_id}"] = error
             if pair not in self.memory.failed:
                 self._outcome[id(work)].refused.append(refused_declaration(work, declaration.run_id, error))
             self.failed[pair] = declaration
@@ -225,6 +243,8 @@ class Commit:
 
     def _judge(self, work: SessionWork, units: list[Unit]) -> Outcome | ServerError:
         """Decide about a session's work; add to `units` what is to be applied."""
+        if taken := self._taken.get(id(work)):
+            return taken
         outcome = self._outcome[id(work)]
         mark = self._marks.get(work.session_id)
         if mark is None:
@@ -271,11 +291,13 @@ class Commit:
         return good
 
     def _reason(self, unit: Unit) -> ServerError | None:
-        if error := self._denied.get((unit.work.session_id, unit.run_id)):
-            return error
+        error = self._denied.get((unit.work.session_id, unit.run_id))
         rights, run = unit.work.rights, self._runs.get(unit.run_id)
-        # It may have come since strangers were looked for.
-        if rights and run and (error := rights.refusal(self.connection, run)):
+        if not error and rights and run:
+            # It may have come since strangers were looked for.
+            error = rights.refusal(self.connection, run)
+        if error:
+            self._outcome[id(unit.work)].denied[f"run {unit.run_id}"] = error
             return error
         return reason_to_refuse(unit, self._runs)
 

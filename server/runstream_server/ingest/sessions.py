@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -45,8 +47,23 @@ def verdict(first: int, count: int, watermark: int) -> Verdict:
     return Verdict.RESEND if first + count <= watermark else Verdict.GAP
 
 
-def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) -> None:
-    """Add sessions that begin at sequence 0; those that exist stay as they are."""
+class Held(NamedTuple):
+    """A session whose row this transaction has locked."""
+
+    watermark: int
+    principal: int | None
+    """Key of the user who opened it; None: everybody goes on with it."""
+
+
+def create(
+    connection: sa.Connection,
+    opens: Iterable[metrics_pb2.OpenSession],
+    principals: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Add sessions that begin at sequence 0; those that exist stay as they are.
+
+    principals: session id -> key of the user who opens it, where users are asked who they are.
+    """
     rows = [
         {
             "session_id": item.session_id,
@@ -57,6 +74,7 @@ def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) 
             "local_rank": item.local_rank if item.HasField("local_rank") else None,
             "pid": item.pid,
             "user": item.user,
+            "principal": principals.get(item.session_id),
         }
         for item in opens
         if item.next_sequence == 0
@@ -70,17 +88,17 @@ def create(connection: sa.Connection, opens: Iterable[metrics_pb2.OpenSession]) 
         connection.execute(statement.on_conflict_do_nothing(), rows)
 
 
-def lock(connection: sa.Connection, session_ids: Collection[str]) -> dict[str, int]:
-    """Lock the sessions that exist, in order of id, and return their watermarks."""
+def lock(connection: sa.Connection, session_ids: Collection[str]) -> dict[str, Held]:
+    """Lock the sessions that exist, in order of id, and return where they stand and whose they are."""
     if not session_ids:
         return {}
     query = (
-        sa.select(sessions.c.session_id, sessions.c.next_sequence)
+        sa.select(sessions.c.session_id, sessions.c.next_sequence, sessions.c.principal)
         .where(among(connection, sessions.c.session_id, sorted(session_ids)))
         .order_by(sessions.c.session_id)
         .with_for_update()
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: Held(row[1], row[2]) for row in connection.execute(query)}
 
 
 def compare_and_set(connection: sa.Connection, moves: Mapping[str, tuple[int, int]]) -> None:

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from runstream.v1 import metrics_pb2
-from runstream_server.errors import InvalidArgument, ServerError, SessionExpired, Unavailable
+from runstream_server.errors import InvalidArgument, ServerError, SessionExpired, SessionTaken, Unavailable
 from runstream_server.ingest.rights import Rights
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork
-from runstream_server.ingest.writer import MetricWriter, open_work, opened_frame
+from runstream_server.ingest.writer import MetricWriter, open_work, opened_frame, report_denied
 
 Response = metrics_pb2.StreamMetricsResponse
 
@@ -37,6 +37,8 @@ class _Session:
     """Declarations of dropped batches: the client need not say them again."""
     dead: bool = False
     """Its Open was refused: what follows has no meaning."""
+    known: bool = False
+    """Its Open was answered on this stream."""
 
 
 class MetricStream:
@@ -107,7 +109,8 @@ class MetricStream:
 
     def _heartbeat(self, frame: metrics_pb2.SessionHeartbeat) -> None:
         # Opened here, so that nobody keeps alive what they could not open, nor after it was refused.
-        if not self._session(frame.session_id).dead:
+        session = self._session(frame.session_id)
+        if session.known and not session.dead:
             self._writer.batcher.touch(frame.session_id)
 
     async def _open(self, frame: metrics_pb2.OpenSession) -> None:
@@ -146,6 +149,7 @@ class MetricStream:
             work = SessionWork(
                 frame.session_id, session.dictionary, lambda outcome: self._done(work, outcome), close=True
             )
+            work.rights = self._rights
             await self._put(work)
 
     def _session(self, session_id: str) -> _Session:
@@ -166,19 +170,21 @@ class MetricStream:
     def _done(self, work: SessionWork, outcome: Outcome | ServerError) -> None:
         self._pending -= 1
         session = self._sessions[work.session_id]
-        if isinstance(outcome, SessionExpired):
-            self._expire(work, session, outcome)
+        report_denied(work, outcome)
+        if isinstance(outcome, SessionExpired | SessionTaken):
+            self._bury(work, session, outcome)
         elif isinstance(outcome, ServerError):
             self._error = self._error or outcome
             self._ended = True
         else:
+            session.known = True
             if outcome.refused:
                 self._ack_at.pop(work.session_id, None)  # the client must read them before the ack past them
                 self._frames += [Response(refused=unit) for unit in outcome.refused]
             self._place(work, session, outcome)
         self._wake.set()
 
-    def _expire(self, work: SessionWork, session: _Session, error: SessionExpired) -> None:
+    def _bury(self, work: SessionWork, session: _Session, error: SessionExpired | SessionTaken) -> None:
         if not session.dead:
             session.dead = True
             first = work.open.next_sequence if work.open else work.first

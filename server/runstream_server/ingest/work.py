@@ -123,6 +123,8 @@ class Outcome:
     """Units of the batch that were refused."""
     waits_for: str | None = None
     """Run id that does not exist yet: nothing was applied, the client sends again later."""
+    denied: dict[str, ServerError] = field(default_factory=dict)
+    """What its caller may not write to, e.g. `run ID`, and why."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from runstream.v1 import metrics_pb2, runs_pb2
-from runstream_server.errors import Exhausted, InvalidArgument, ServerError, Unavailable
+from runstream_server.errors import Exhausted, InvalidArgument, ServerError, SessionTaken, Unavailable
 from runstream_server.ingest.batcher import Batcher
 from runstream_server.ingest.memory import Memory
 from runstream_server.ingest.rights import Rights
@@ -102,7 +102,7 @@ class MetricWriter:
         """Open a session, apply at most one batch exactly once; return where it stands and what was refused.
 
         within: seconds; rights: what the caller may write to. Raises: InvalidArgument; SessionExpired;
-        Exhausted; Unavailable, also while a run that the batch names does not exist yet.
+        SessionTaken; Exhausted; Unavailable, also while a run that the batch names does not exist yet.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         work = open_work(opened, Dictionary(), _resolver(future))
@@ -111,7 +111,12 @@ class MetricWriter:
             opened.user = rights.login
         if batch is not None:
             work.take(batch, self.max_batch_points)
-        outcome = await self._wait(work, future, within)
+        try:
+            outcome = await self._wait(work, future, within)
+        except SessionTaken as error:
+            report_denied(work, error)
+            raise
+        report_denied(work, outcome)
         if outcome.waits_for:
             raise Unavailable(f"run {outcome.waits_for} does not exist yet; retry in a moment")
         response = metrics_pb2.AppendMetricsResponse(opened=opened_frame(work.session_id, outcome))
@@ -161,6 +166,17 @@ def opened_frame(session_id: str, outcome: Outcome) -> metrics_pb2.SessionOpened
         ],
         server_time=time.time_ns() // 1_000_000,
     )
+
+
+def report_denied(work: SessionWork, outcome: Outcome | ServerError) -> None:
+    """Put what the caller of a work may not write to into the audit log; in the event loop."""
+    if not work.rights:
+        return
+    if isinstance(outcome, SessionTaken):
+        work.rights.report(work.rights.caller, f"session {work.session_id[:8]}", outcome)
+    elif isinstance(outcome, Outcome):
+        for what, error in outcome.denied.items():
+            work.rights.report(work.rights.caller, what, error)
 
 
 def _resolver(future: asyncio.Future[Any]) -> Callable[[Any], None]:

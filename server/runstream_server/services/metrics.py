@@ -65,7 +65,7 @@ class MetricService(MetricBulk, metrics_pb2_grpc.MetricServiceServicer):
 
     def _rights(self) -> Rights | None:
         gate, caller = self._context.gate, current()
-        return Rights(gate.roles, present(caller)) if gate else None
+        return Rights(gate.roles, present(caller), gate.report) if gate else None
 
     async def GetMetricHistory(self, request: metrics_pb2.GetMetricHistoryRequest, context: Any) -> Any:
         """Return the points of one metric of one run; as `History` to a door that writes it in pieces."""

@@ -190,6 +190,8 @@ sessions = sa.Table(
     sa.Column("local_rank", sa.Integer, nullable=True),
     _int("pid", server_default="0"),
     sa.Column("user", Text, nullable=False, server_default=""),
+    # Key of the user whose credentials opened it, who alone goes on with it; NULL: nobody was asked.
+    _int("principal", nullable=True),
     _int("creation_time"),
     _int("last_used_time"),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),

@@ -896,7 +896,9 @@ class RefusedUnit(_message.Message):
     fields mean something else:
 
       session_id     reason SESSION_EXPIRED: the session is unknown and did not
-                     start at 0; what it sends on this stream is ignored
+                     start at 0; SESSION_TAKEN: another user opened it, and only
+                     that user and administrators go on with it; what it sends on
+                     this stream is ignored
       declarations   the run cannot be declared as asked, e.g. its experiment is
                      deleted; what needs the run stays pending and is not refused
     """

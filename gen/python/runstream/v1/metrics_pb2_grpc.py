@@ -127,7 +127,8 @@ class MetricServiceServicer(object):
         The answer has either the new watermark, with what was refused, or, when
         the batch does not start at the watermark, only the watermark to go on from.
         Codes: as StreamMetrics; FAILED_PRECONDITION with reason SESSION_EXPIRED for
-        an unknown session whose first sequence is above 0.
+        an unknown session whose first sequence is above 0, PERMISSION_DENIED with
+        reason SESSION_TAKEN for one that another user opened.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,8 @@ class MetricServiceStub:
     The answer has either the new watermark, with what was refused, or, when
     the batch does not start at the watermark, only the watermark to go on from.
     Codes: as StreamMetrics; FAILED_PRECONDITION with reason SESSION_EXPIRED for
-    an unknown session whose first sequence is above 0.
+    an unknown session whose first sequence is above 0, PERMISSION_DENIED with
+    reason SESSION_TAKEN for one that another user opened.
     """
     GetMetricHistory: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryRequest, _metrics_pb2.GetMetricHistoryResponse]
     """Returns the points of one metric of one run, in order of (timestamp, step, value).
@@ -157,7 +158,8 @@ class MetricServiceAsyncStub(MetricServiceStub):
     The answer has either the new watermark, with what was refused, or, when
     the batch does not start at the watermark, only the watermark to go on from.
     Codes: as StreamMetrics; FAILED_PRECONDITION with reason SESSION_EXPIRED for
-    an unknown session whose first sequence is above 0.
+    an unknown session whose first sequence is above 0, PERMISSION_DENIED with
+    reason SESSION_TAKEN for one that another user opened.
     """
     GetMetricHistory: _aio.UnaryUnaryMultiCallable[_metrics_pb2.GetMetricHistoryRequest, _metrics_pb2.GetMetricHistoryResponse]  # type: ignore[assignment]
     """Returns the points of one metric of one run, in order of (timestamp, step, value).
@@ -257,7 +259,8 @@ class MetricServiceServicer(metaclass=_abc_1.ABCMeta):
         The answer has either the new watermark, with what was refused, or, when
         the batch does not start at the watermark, only the watermark to go on from.
         Codes: as StreamMetrics; FAILED_PRECONDITION with reason SESSION_EXPIRED for
-        an unknown session whose first sequence is above 0.
+        an unknown session whose first sequence is above 0, PERMISSION_DENIED with
+        reason SESSION_TAKEN for one that another user opened.
         """
 
     @_abc_1.abstractmethod
