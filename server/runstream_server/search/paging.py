@@ -90,7 +90,10 @@ class Pager:
         self, query: object, token: str, field: str = "page_token"
     ) -> list[str | int | float | None] | None:
         """Return the position in a token, None for an empty token. Raises: InvalidArgument."""
-        return decode_token(self.key(), query, token, field) if token else None
+        # Also without a token, before the search: the next token is made with a connection in hand, and
+        # searches that each wait for a second one, to read the key, would empty the pool.
+        key = self.key()
+        return decode_token(key, query, token, field) if token else None
 
 
 def _read_key(connection: sa.Connection) -> bytes:

@@ -28,6 +28,8 @@ from runstream_server.views.selection import Selection
 
 _FEW = 5_000
 """Runs whose values are looked up one by one."""
+_SPARSE = 32
+"""Numbers a run may have to itself in a table of places."""
 _VALUE, _NAN, _MISSING = 0, 1, 2
 
 Keys = NDArray[np.int64]
@@ -62,6 +64,18 @@ def _by_metrics(connection: sa.Connection, keys: Keys, terms: Sequence[Term], sc
         runs, values = _values(connection, term.key, keys, scope)
         rank, value = _aligned(keys, runs, values)
         sorts += [rank, value if term.ascending else -value]
+    return _stably_sorted(sorts)
+
+
+def _stably_sorted(sorts: Sequence[NDArray[np.generic]]) -> Keys:
+    """Return the places in order of the first array, then of the next ones; what is equal stays as it is."""
+    rank, value = sorts[:2]
+    if len(sorts) == 2 and not rank.any():
+        # Several times as quick as a stable sort, and the same where no two are equal.
+        order = np.argsort(value)
+        ordered = value[order]
+        if (ordered[1:] != ordered[:-1]).all():
+            return order
     return np.lexsort(sorts[::-1])
 
 
@@ -86,11 +100,24 @@ def _aligned(
     rank = np.full(len(keys), _MISSING, np.int8)
     value = np.zeros(len(keys))
     if len(keys) and len(runs):
-        sorter = np.argsort(keys)
-        place = sorter[np.minimum(np.searchsorted(keys, runs, sorter=sorter), len(keys) - 1)]
-        known = keys[place] == runs
+        place = _places(keys, runs)
+        known = place >= 0
         place, values = place[known], values[known]
         nan = np.isnan(values)
         rank[place] = np.where(nan, _NAN, _VALUE)
         value[place] = np.where(nan, 0.0, values)
     return rank, value
+
+
+def _places(keys: Keys, runs: Keys) -> Keys:
+    """Return where each of `runs` is in `keys`, -1 where it is not; neither is empty."""
+    first, last = int(keys.min()), int(keys.max())
+    if last - first < _SPARSE * len(keys):
+        # A table with a place for each number: ten times as quick as bisection in any order.
+        table = np.full(last - first + 1, -1, np.int64)
+        table[keys - first] = np.arange(len(keys))
+        within = (runs >= first) & (runs <= last)
+        return np.where(within, table[np.where(within, runs - first, 0)], -1)
+    sorter = np.argsort(keys)
+    place = sorter[np.minimum(np.searchsorted(keys, runs, sorter=sorter), len(keys) - 1)]
+    return np.where(keys[place] == runs, place, -1)

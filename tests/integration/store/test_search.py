@@ -18,6 +18,7 @@ from runstream_server.errors import DeadlineExceeded, InvalidArgument
 from runstream_server.search import plan, query
 from runstream_server.search.entities import SUMMARIES
 from runstream_server.search.tree import Entity, comparisons
+from runstream_server.store.engine import Database
 from runstream_server.store.runs import ParamRow, RunStore, TagRow, resolve, write_events
 from runstream_server.store.tables import experiments, latest_metrics, runs, tags
 
@@ -361,6 +362,16 @@ def test_a_walk_is_chosen_where_many_match_and_not_where_few_do(db):
             )
             assert store.search_runs(request).runs
     assert [found is not None for found in chosen] == [True, False, True]
+
+
+def test_a_search_needs_one_connection(db, monkeypatch):
+    monkeypatch.setattr("runstream_server.store.engine.DEADLINE", 0.1)  # of the engine that is made here
+    experiment = db.write(_experiment, "one connection")
+    db.write(_many, experiment, 2)
+    small = Database(db.url, pool_size=1)
+    request = runs_pb2.SearchRunsRequest(experiment_ids=[str(experiment)], max_results=1)
+    assert RunStore(small).search_runs(request).next_page_token  # the first of its process
+    small.close()
 
 
 def test_the_first_page_by_a_metric_stops_early(db):
