@@ -135,18 +135,22 @@ class Room:
 
     def _make(self, index: int, *, touch: bool = False) -> bool:
         """Make the segment after the newest; say whether there was room for it."""
+        # First of all: a map keeps the room of a segment that was delivered and deleted.
+        self._tidy(index)
         segment = self._create(index)
         if segment is None:
             return False
         if touch:
             _touch(segment)
-        self._ready = {i: ready for i, ready in self._ready.items() if i not in self.buffers}
         self._ready[index] = segment
         self._newest = index
-        # The last one but this and the one in use stays for threads that are late.
+        return True
+
+    def _tidy(self, index: int) -> None:
+        """Drop the maps of old segments, but the two before `index`: of these one is for late threads."""
+        self._ready = {i: ready for i, ready in self._ready.items() if i not in self.buffers}
         for old in [i for i in list(self.buffers) if i < index - 2]:
             self.buffers.pop(old, None)
-        return True
 
     def _resume(self) -> None:
         """Go on at the next segment boundary when there is room again; readers jump over what is missing."""
