@@ -39,9 +39,13 @@ class Trainer:
         """Id of the run, empty until it started."""
         return str(LAYOUT.unpack_from(self.shared)[2].rstrip(b"\0").decode())
 
+    def ask_to_stop(self) -> None:
+        """Ask the loop to end."""
+        self.shared[48] = 1
+
     def stop(self, timeout: float = 120) -> int:
         """Ask the loop to end, wait for the process, return its exit code."""
-        self.shared[48] = 1
+        self.ask_to_stop()
         return self.process.wait(timeout)
 
     def kill(self) -> None:

@@ -23,6 +23,7 @@ from runstream_server.ingest import sessions
 from runstream_server.ingest.commit import Commit
 from tests.doors import GrpcDoor
 from tests.faults import dying_server
+from tests.faults.counts import Counts
 from tests.faults.courier import Courier
 from tests.in_process import RunningServer, running_server
 from tests.ingest_counts import stored_points
@@ -56,11 +57,13 @@ def counted(server: RunningServer, run_id: str) -> tuple[dict[int, int], list[fl
 def story(servers, courier, kind, report, **extra) -> None:
     """Compare what was delivered with what is stored and read."""
     stored, read = counted(servers[0], courier.session.run_id)
-    line = (
-        f"{kind}: logged {courier.total}, sent {courier.sent} in {courier.connections} connections, "
-        f"stored {sum(stored.values())}, read {len(read)}"
+    notes = f"sent {courier.sent} in {courier.connections} connections"
+    notes += "".join(f", {name} {value}" for name, value in extra.items())
+    counts = Counts(
+        kind_of(servers), courier.total, courier.acknowledged, sum(stored.values()), len(set(read))
     )
-    line += "".join(f", {name} {value}" for name, value in extra.items())
+    line = counts.of(kind, notes)
+    assert courier.acknowledged == courier.total, line
     assert stored == {1: courier.total}, line
     assert read == [float(number) for number in range(courier.total)], line
     report(line)
@@ -80,7 +83,7 @@ def courier_to(servers, total=2000) -> Courier:
 def test_connections_that_break_repeat_and_change_servers(servers, report):
     courier = courier_to(servers)
     courier.deliver()
-    story(servers, courier, f"duplicates, reconnects, two replicas, {kind_of(servers)}", report)
+    story(servers, courier, "duplicates, reconnects, two replicas", report)
 
 
 def test_counts_notice_servers_without_watermark_check(servers, report, monkeypatch):
@@ -91,8 +94,8 @@ def test_counts_notice_servers_without_watermark_check(servers, report, monkeypa
     courier = courier_to(servers)
     courier.deliver()
     with pytest.raises(AssertionError, match="logged") as noticed:
-        story(servers, courier, f"no watermark check, {kind_of(servers)}", report)
-    report("WITHOUT the watermark check, RED as it must be", str(noticed.value).splitlines()[0])
+        story(servers, courier, "WITHOUT the watermark check, RED as it must be", report)
+    report(str(noticed.value).splitlines()[0])
 
 
 def test_two_senders_of_one_journal_at_once(servers, report):
@@ -102,7 +105,7 @@ def test_two_senders_of_one_journal_at_once(servers, report):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Courier.deliver, (courier, twin)))
     courier.sent, courier.connections = courier.sent + twin.sent, courier.connections + twin.connections
-    story(servers, courier, f"two senders of one session, {kind_of(servers)}", report)
+    story(servers, courier, "two senders of one session", report)
 
 
 @contextmanager
@@ -140,7 +143,7 @@ def test_backends_terminated_in_whatever_they_do(postgres_dsn, report):
                 more.deliver()
                 stored, read = counted_in_peace(servers, more)
                 assert (stored, len(read)) == ({1: more.total}, more.total)
-        story(servers, courier, "backends terminated, postgresql", report, terminated=ended[0])
+        story(servers, courier, "backends terminated", report, terminated=ended[0])
 
 
 def counted_in_peace(servers, courier):
@@ -174,11 +177,10 @@ def test_calls_with_a_key_take_effect_once_while_backends_are_terminated(postgre
         with terminating(postgres_dsn) as ended, ThreadPoolExecutor(4) as pool:
             list(pool.map(log, range(total)))
         stored, read = counted(servers[0], run_id)
-        line = (
-            f"calls with a key, backends terminated: logged {total} in {tries[0]} calls, stored {stored[0]}"
-        )
+        counts = Counts("postgresql", total, total, stored[0], len(set(read)))
+        line = counts.of("calls with a key", f"in {tries[0]} calls, backends terminated {ended[0]}")
         assert (stored, read) == ({0: total}, [float(number) for number in range(total)]), line
-        report(f"{line}, read {len(read)}, terminated {ended[0]}")
+        report(line)
 
 
 def post(server: RunningServer, path: str, body: object, key: str):
@@ -208,7 +210,7 @@ def test_the_whole_cluster_restarts(own_postgres, report):
         servers = [stack.enter_context(running_server(dsn)) for _ in range(2)]
         courier = courier_to(servers)
         courier.deliver(restart)
-        story(servers, courier, "cluster killed and restarted, postgresql", report, restarts=restarts[0])
+        story(servers, courier, "PostgreSQL killed and restarted", report, restarts=restarts[0])
 
 
 def test_many_ranks_log_to_one_run_in_any_order(servers, report):
@@ -228,11 +230,12 @@ def test_many_ranks_log_to_one_run_in_any_order(servers, report):
         couriers = list(pool.map(rank, order))
     with grpc.insecure_channel(addresses[0]) as channel:
         listed = GrpcDoor(channel).call(runs_pb2.ListRunSourcesRequest(run_id=run_id)).sources
-    stored, _ = counted(servers[0], run_id)
+    stored, read = counted(servers[0], run_id)
     logged = sum(courier.total for courier in couriers)
     sent = sum(courier.sent for courier in couriers)
-    line = f"{RANKS} ranks of one run, {kind_of(servers)}: logged {logged}, sent {sent}"
-    line += f", stored {sum(stored.values())}, sources {len(stored)}"
+    acknowledged = sum(courier.acknowledged for courier in couriers)
+    counts = Counts(kind_of(servers), logged, acknowledged, sum(stored.values()), len(read))
+    line = counts.of(f"{RANKS} ranks of one run", f"sent {sent}, sources {len(stored)}")
     by_rank = {source.rank: (source.host, stored[source.source], source.owner) for source in listed}
     wanted = {n: (f"node{n // 8}", 20 if n == 0 else total, n == 0) for n in range(RANKS)}
     assert by_rank == wanted, line
@@ -254,10 +257,15 @@ def test_rewinds_under_load_hide_and_keep(servers, report):
 
         courier.deliver(rewind)
         stored, read = counted(servers[0], run_id)
-        line = (
-            f"rewound under load, {kind_of(servers)}: logged {courier.total}, stored {sum(stored.values())}"
+        counts = Counts(
+            kind_of(servers),
+            courier.total,
+            courier.acknowledged,
+            sum(stored.values()),
+            len(set(read)),
+            hidden=hidden[0],
         )
-        line += f", hidden {hidden[0]}, read {len(read)}"
+        line = counts.of("rewound under load", f"hidden {hidden[0]}")
         assert stored == {1: courier.total}, line
         assert len(read) == courier.total - hidden[0], line
         latest = doors[0].call(runs_pb2.GetRunRequest(run_id=run_id)).run.data.metrics

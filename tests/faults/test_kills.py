@@ -6,6 +6,7 @@ return.
 `FAULT_ROUNDS` sets the rounds of each story (default 2; `make test-faults` runs 20).
 """
 
+import functools
 import os
 import random
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 import runstream as rs
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import chunks, runs, segments
+from tests.faults.counts import Counts, left_in
 from tests.faults.harness import Trainer, kill_all, senders, sync, trainer, until
 from tests.faults.trainer import SERIES
 from tests.stack import RunstreamServer, runstream_server
@@ -37,6 +39,11 @@ class Stack:
     server: RunstreamServer
     store: str
     folder: Path
+
+    @property
+    def state(self) -> Path:
+        """The state folder of the clients."""
+        return Path(self.server.client_env["RUNSTREAM_STATE_DIR"])
 
     def counts(self, run_id: str) -> dict[int, int]:
         """Return points in storage per source: segments and chunks, before duplicates are removed at read."""
@@ -67,22 +74,28 @@ def stack(request, tmp_path) -> Iterator[Stack]:
     module = marker.args[0] if marker else "runstream._cli"
     artifacts = f"--artifacts-destination={tmp_path / 'artifacts'}"
     with runstream_server(tmp_path / "server", uri, artifacts, module=module) as server:
-        state = tmp_path / "server" / "state"
+        held = Stack(server, request.param, tmp_path)
         try:
-            yield Stack(server, request.param, tmp_path)
+            yield held
         finally:
-            kill_all(senders(state))
+            kill_all(senders(held.state))
 
 
-def check(stack: Stack, trained: Trainer, *, cut: bool = False) -> str:
-    """Compare what the training process logged with what is stored; return one line with the counts."""
+def check(stack: Stack, trained: Trainer, *, cut: bool = False, state: Path | None = None) -> Counts:
+    """Compare what the training process logged with what is stored, after a sync; return the counts.
+
+    `state`: the state folder of the process, if it is not that of the stack.
+    """
     run_id, logged = trained.run_id, trained.returned
     by_source = stack.counts(run_id)
     stored = sum(by_source.values())
-    client = rs.Client(stack.server.http)
-    series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
+    with rs.Client(stack.server.http) as client:
+        series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
     values = np.sort(np.concatenate([column.values for column in series])) if series else np.zeros(0)
-    line = f"{stack.store}: logged {logged}, stored {stored}, read {len(values)}, sources {sorted(by_source)}"
+    acknowledged = logged - left_in(state or stack.state)
+    line = Counts(stack.store, logged, acknowledged, stored, len(values), trained.slowest)
+    assert acknowledged == logged, line
+    assert list(by_source) == [1], line
     # A cut process may have died between the effect of its last call and the note that the call returned.
     assert stored in ((logged, logged + 1) if cut else (logged,)), line
     assert np.array_equal(values, np.arange(stored, dtype=float)), line
@@ -98,17 +111,13 @@ def test_server_killed_under_load(stack, report):
             stack.server.process.start()
         assert trained.stop() == 0, trained.log.read_text()
         sync(stack.server.client_env)
-        report(
-            f"server killed {ROUNDS} times",
-            check(stack, trained),
-            f"slowest call {trained.slowest * 1e3:.1f} ms",
-        )
+        report(check(stack, trained).of(f"server killed {ROUNDS} times"))
 
 
 @pytest.mark.server_module("tests.faults.dying_server")
 def test_server_dies_between_commit_and_acknowledgement(stack, report):
-    line = die_and_check(stack, careless=False)
-    report(f"server died {ROUNDS} times between COMMIT and acknowledgement", line)
+    counts = die_and_check(stack, careless=False)
+    report(counts.of(f"server died {ROUNDS} times between COMMIT and acknowledgement"))
 
 
 @pytest.mark.server_module("tests.faults.dying_server")
@@ -116,11 +125,11 @@ def test_counts_notice_a_server_without_watermark_check(stack, report):
     """The mechanism under test is off, in the story above: points are doubled, and `check` says so."""
     with pytest.raises(AssertionError, match="logged") as noticed:
         die_and_check(stack, careless=True)
-    report("WITHOUT the watermark check, RED as it must be", str(noticed.value).splitlines()[0])
+    report(f"WITHOUT the watermark check, RED as it must be{str(noticed.value).splitlines()[0]}")
 
 
-def die_and_check(stack: Stack, *, careless: bool) -> str:
-    """Let the server die ROUNDS times after a commit it told nobody of; return what `check` says."""
+def die_and_check(stack: Stack, *, careless: bool) -> Counts:
+    """Let the server die ROUNDS times after a commit it told nobody of; return what `check` counts."""
     process = stack.server.process
     process.stop()
     process.env |= {"FAULT_DIE_AFTER": "5", "FAULT_CARELESS": "1" if careless else "0"}
@@ -138,44 +147,43 @@ def die_and_check(stack: Stack, *, careless: bool) -> str:
 
 def test_sender_killed_under_load(stack, report):
     chance = random.Random()
-    state = Path(stack.server.client_env["RUNSTREAM_STATE_DIR"])
     with trainer(stack.folder / "training", stack.server.client_env) as trained:
         killed = 0
         for _ in range(ROUNDS):
             trained.wait_for(trained.returned + chance.randint(*POINTS))
-            until(lambda: bool(senders(state)), 30, "a sender runs again")
-            killed += kill_all(senders(state))
+            until(lambda: bool(senders(stack.state)), 30, "a sender runs again")
+            killed += kill_all(senders(stack.state))
         assert killed >= ROUNDS
         assert trained.stop() == 0, trained.log.read_text()
         sync(stack.server.client_env)
-        report(f"sender killed {killed} times", check(stack, trained))
+        report(check(stack, trained).of(f"sender killed {killed} times"))
 
 
 def test_training_process_killed_under_load(stack, report):
     chance = random.Random()
-    lines = []
+    found = []
     for number in range(ROUNDS):
         with trainer(stack.folder / f"training{number}", stack.server.client_env) as trained:
             trained.wait_for(chance.randint(*POINTS))
             trained.kill()
             sync(stack.server.client_env)
-            lines.append(check(stack, trained, cut=True))
+            found.append(check(stack, trained, cut=True))
             until(lambda: _status(stack, trained.run_id) == "FAILED", 60, "a vanished owner's run is FAILED")
-    report(f"training process killed {ROUNDS} times", *lines[-1:])
+    report(functools.reduce(Counts.plus, found).of(f"training process killed {ROUNDS} times"))
 
 
 def test_whole_process_group_killed_then_synced(stack, report):
-    state = Path(stack.server.client_env["RUNSTREAM_STATE_DIR"])
     with trainer(stack.folder / "training", stack.server.client_env) as trained:
         trained.wait_for(5_000)
         stack.server.process.kill()
         trained.wait_for(trained.returned + 5_000)
         trained.kill()
-        kill_all(senders(state))
+        kill_all(senders(stack.state))
         stack.server.process.start()
         sync(stack.server.client_env)
-        report("whole group killed", check(stack, trained, cut=True))
+        report(check(stack, trained, cut=True).of("whole group killed"))
 
 
 def _status(stack: Stack, run_id: str) -> str:
-    return str(rs.Client(stack.server.http).get_run(run_id).info.status)
+    with rs.Client(stack.server.http) as client:
+        return str(client.get_run(run_id).info.status)

@@ -7,12 +7,12 @@ import os
 import signal
 import uuid
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import runstream as rs
+from tests.faults.counts import Counts, left_in
 from tests.faults.harness import Trainer, senders, sync, trainer
 from tests.faults.test_kills import Stack, check, stack
 from tests.faults.trainer import SERIES
@@ -22,17 +22,18 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 RANKS = 4
 
 
-def ranks(stack: Stack, run_id: str, opened: ExitStack) -> list[Trainer]:
+def ranks(stack: Stack, opened: ExitStack, count: int = RANKS, pause: float = 0.002) -> list[Trainer]:
     """Start a job of several ranks on one run, as torchrun does on two hosts."""
-    found = []
-    for rank in range(RANKS):
+    found, run_id = [], uuid.uuid4().hex
+    for rank in range(count):
         env = {**stack.server.client_env, "RANK": str(rank), "LOCAL_RANK": str(rank % 2)}
-        found.append(opened.enter_context(trainer(stack.folder / f"rank{rank}", env, run_id=run_id)))
+        folder = stack.folder / f"rank{rank}"
+        found.append(opened.enter_context(trainer(folder, env, pause=pause, run_id=run_id)))
     return found
 
 
-def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> str:
-    """Compare what all ranks logged with what is stored; return one line with the counts."""
+def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> Counts:
+    """Compare what all ranks logged with what is stored; return the counts."""
     (run_id,) = {rank.run_id for rank in job}
     logged = [rank.returned for rank in job]
     by_source = stack.counts(run_id)
@@ -41,7 +42,10 @@ def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> str:
         series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
         sources = client.list_run_sources(run_id).sources
     read = np.sort(np.concatenate([column.values for column in series]))
-    line = f"{stack.store}: {len(job)} ranks logged {sum(logged)}, stored {stored}, read {len(read)}"
+    acknowledged = sum(logged) - left_in(stack.state)
+    slowest = max(rank.slowest for rank in job)
+    line = Counts(stack.store, sum(logged), acknowledged, stored, len(read), slowest)
+    assert acknowledged == sum(logged), line
     assert sum(logged) <= stored <= sum(logged) + killed, line
     assert len(read) == stored, line
     expected = np.sort(np.concatenate([np.arange(count, dtype=float) for count in logged]))
@@ -49,13 +53,13 @@ def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> str:
         assert np.array_equal(read, expected), line
     by_rank = {source.rank: source.points for source in sources if source.points}
     assert all(by_rank[rank] in (count, count + 1) for rank, count in enumerate(logged)), (by_rank, logged)
-    return f"{line}, per rank {sorted(by_rank.items())}"
+    return line
 
 
 def test_an_outage_in_the_middle_of_a_job_of_several_ranks(stack, report):
     """One run for all ranks; the server is away for a while; nobody stops, nothing is missing or doubled."""
     with ExitStack() as opened:
-        job = ranks(stack, uuid.uuid4().hex, opened)
+        job = ranks(stack, opened)
         for rank in job:
             rank.wait_for(2_000)
         stack.server.process.kill()
@@ -69,15 +73,14 @@ def test_an_outage_in_the_middle_of_a_job_of_several_ranks(stack, report):
             rank.wait_for(rank.returned + 2_000)
             assert rank.stop() == 0, rank.log.read_text()
         sync(stack.server.client_env)
-        slowest = max(rank.slowest for rank in job)
-        report("outage under 4 ranks", check_job(stack, job), f"slowest call {slowest * 1e3:.1f} ms")
+        report(check_job(stack, job).of(f"outage under {RANKS} ranks"))
         with rs.Client(stack.server.http) as client:
             assert client.get_run(job[0].run_id).info.status == "FINISHED"
 
 
 def test_a_rank_that_is_killed_does_not_end_the_run(stack, report):
     with ExitStack() as opened:
-        job = ranks(stack, uuid.uuid4().hex, opened)
+        job = ranks(stack, opened)
         for rank in job:
             rank.wait_for(2_000)
         job[2].kill()
@@ -87,19 +90,37 @@ def test_a_rank_that_is_killed_does_not_end_the_run(stack, report):
         for rank in (job[3], job[1], job[0]):
             assert rank.stop() == 0, rank.log.read_text()
         sync(stack.server.client_env)
-        report("one of 4 ranks killed", check_job(stack, job, killed=1))
+        report(check_job(stack, job, killed=1).of(f"one of {RANKS} ranks killed"))
         with rs.Client(stack.server.http) as client:
             assert client.get_run(job[0].run_id).info.status == "FINISHED"
 
 
 def test_a_sender_that_stands_still(stack, report):
-    state = Path(stack.server.client_env["RUNSTREAM_STATE_DIR"])
     with trainer(stack.folder / "training", stack.server.client_env) as trained:
         trained.wait_for(2_000)
-        (sender,) = senders(state)
+        (sender,) = senders(stack.state)
         os.kill(sender, signal.SIGSTOP)
         trained.wait_for(trained.returned + 20_000)
         os.kill(sender, signal.SIGCONT)
         assert trained.stop() == 0, trained.log.read_text()
         sync(stack.server.client_env)
-        report("sender stopped", check(stack, trained), f"slowest call {trained.slowest * 1e3:.1f} ms")
+        report(check(stack, trained).of("sender stands still"))
+
+
+@pytest.mark.slow
+def test_32_processes_into_one_run_through_an_outage(stack, report):
+    """Each a Python of its own, all at once; the server is killed in the middle."""
+    with ExitStack() as opened:
+        job = ranks(stack, opened, 32, pause=0.1)
+        for rank in job:
+            rank.wait_for(1_000, timeout=120)
+        stack.server.process.kill()
+        for rank in job:
+            rank.wait_for(rank.returned + 1_000)
+        stack.server.process.start()
+        for rank in job:
+            rank.ask_to_stop()
+        for rank in job:
+            assert rank.stop() == 0, rank.log.read_text()
+        sync(stack.server.client_env)
+        report(check_job(stack, job).of("outage under 32 processes of one run"))

@@ -1,5 +1,6 @@
 """SIGKILL of one worker after the other of a server with several, under load."""
 
+import functools
 import os
 import random
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.counts import Counts
 from tests.faults.harness import kill_all, senders, sync, trainer, until
 from tests.faults.test_kills import POINTS, ROUNDS, Stack, check
 from tests.guarded import children
@@ -45,6 +47,6 @@ def test_workers_killed_under_load(postgres_dsn, tmp_path, report):
             assert one.stop() == 0, one.log.read_text()
         for env in envs:
             sync(env)
-        lines = [check(stack, one) for one in trained]
-        report(f"a worker of {WORKERS} killed {ROUNDS} times", *lines)
+        found = [check(stack, one, state=state) for one, state in zip(trained, states, strict=True)]
+        report(functools.reduce(Counts.plus, found).of(f"a worker of {WORKERS} killed {ROUNDS} times"))
         assert Path(server.process.log).read_text().count("another takes its place") == ROUNDS
