@@ -26,12 +26,15 @@ _POINT = struct.Struct("<BBqBBqBBqBd")
 
 def encode(points: Points) -> bytes:
     """Return points as the bytes of a segment; order within a key is kept."""
+    if len(points) == 1:
+        step, timestamp, value = points.rows(slice(None))
+        return encode_point(points.keys[0], int(step[0]), int(timestamp[0]), float(value[0]))
     head = (bytes([VERSION]), keys.encode(points.keys), ints.encode(points.counts))
     return b"".join((*head, encode_columns(points)))
 
 
 def encode_point(key: str, step: int, timestamp: int, value: float) -> bytes:
-    """Return what `encode` makes of a single point, in a tenth of the time."""
+    """Return the bytes of a single point, in a tenth of the time that columns take."""
     numbers = (ints.CONSTANT, 0, 1, ints.CONSTANT, 0, step, ints.CONSTANT, 0, timestamp)
     return bytes([VERSION]) + keys.encode([key]) + _POINT.pack(*numbers, _ONE, value)
 

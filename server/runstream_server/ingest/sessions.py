@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -18,7 +19,8 @@ from sqlalchemy.dialects import postgresql
 from runstream.v1 import metrics_pb2
 from runstream_server.errors import Unavailable
 from runstream_server.ingest.clock import now
-from runstream_server.store.bulk import among, insert
+from runstream_server.store.bulk import among, among_bound, bound, insert
+from runstream_server.store.clock import now_on
 from runstream_server.store.liveness import take_back
 from runstream_server.store.tables import run_sources, runs, sessions
 
@@ -92,13 +94,19 @@ def lock(connection: sa.Connection, session_ids: Collection[str]) -> dict[str, H
     """Lock the sessions that exist, in order of id, and return where they stand and whose they are."""
     if not session_ids:
         return {}
-    query = (
+    dialect = connection.dialect.name
+    found = connection.execute(_locked(dialect), {"ids": bound(dialect, sorted(session_ids))})
+    return {row[0]: Held(row[1], row[2]) for row in found}
+
+
+@cache  # making a statement takes longer than running it
+def _locked(dialect: str) -> sa.Select[Any]:
+    return (
         sa.select(sessions.c.session_id, sessions.c.next_sequence, sessions.c.principal)
-        .where(among(connection, sessions.c.session_id, sorted(session_ids)))
+        .where(among_bound(dialect, sessions.c.session_id, "ids"))
         .order_by(sessions.c.session_id)
         .with_for_update()
     )
-    return {row[0]: Held(row[1], row[2]) for row in connection.execute(query)}
 
 
 def compare_and_set(connection: sa.Connection, moves: Mapping[str, tuple[int, int]]) -> None:
@@ -128,26 +136,31 @@ def _set_at_once(connection: sa.Connection, rows: Sequence[tuple[str, int, int]]
     """Move many watermarks; their rows are locked by this transaction, so their order is free."""
     if connection.dialect.name == "sqlite":
         return sum(_set_one(connection, *row) for row in rows)
-    ids, found, goes = zip(*rows, strict=True)
+    ids, found, goes = (list(column) for column in zip(*rows, strict=True))
+    parameters = {"ids": ids, "found_at": found, "go_to": goes}
+    return connection.execute(_moves_at_once(connection.dialect.name), parameters).rowcount
+
+
+@cache
+def _moves_at_once(dialect: str) -> sa.Update:
     columns = [
         sa.column(name, type_)
         for name, type_ in (("id", sa.Text), ("found", sa.BigInteger), ("goes", sa.BigInteger))
     ]
     moves = (
         sa.func.unnest(
-            sa.cast(list(ids), postgresql.ARRAY(sa.Text)),
-            sa.cast(list(found), postgresql.ARRAY(sa.BigInteger)),
-            sa.cast(list(goes), postgresql.ARRAY(sa.BigInteger)),
+            sa.bindparam("ids", type_=postgresql.ARRAY(sa.Text)),
+            sa.bindparam("found_at", type_=postgresql.ARRAY(sa.BigInteger)),
+            sa.bindparam("go_to", type_=postgresql.ARRAY(sa.BigInteger)),
         )
         .table_valued(*columns, name="moves")
         .render_derived()
     )
-    statement = (
+    return (
         sa.update(sessions)
         .where(sessions.c.session_id == moves.c.id, sessions.c.next_sequence == moves.c.found)
-        .values(next_sequence=moves.c.goes, last_used_time=now(connection), closed=False)
+        .values(next_sequence=moves.c.goes, last_used_time=now_on(dialect), closed=False)
     )
-    return connection.execute(statement).rowcount
 
 
 def close(connection: sa.Connection, session_ids: Collection[str]) -> None:

@@ -12,9 +12,12 @@ _POSTGRESQL = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
 
 def now(connection: sa.Connection) -> sa.ColumnElement[int]:
     """Return the expression for the database's time in Unix milliseconds UTC."""
-    return sa.literal_column(
-        _SQLITE if connection.dialect.name == "sqlite" else _POSTGRESQL, type_=sa.BigInteger()
-    )
+    return now_on(connection.dialect.name)
+
+
+def now_on(dialect: str) -> sa.ColumnElement[int]:
+    """Return what `now` does, for statements made once."""
+    return sa.literal_column(_SQLITE if dialect == "sqlite" else _POSTGRESQL, type_=sa.BigInteger())
 
 
 def now_ms() -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from runstream_server.errors import InvalidArgument, NotFound
-from runstream_server.store.bulk import among
+from runstream_server.store.bulk import among_bound, bound
 from runstream_server.store.tables import runs
 
 PURGING = 0
@@ -59,7 +60,17 @@ def lock_runs(
 
 
 def _select(connection: sa.Connection, run_ids: Iterable[str], mode: Mode | None) -> dict[str, RunKey]:
-    query = sa.select(
+    dialect = connection.dialect.name
+    found = connection.execute(_query(dialect, mode), {"run_ids": bound(dialect, sorted(set(run_ids)))})
+    return {
+        row[1]: RunKey(row[0], row[1], row[2], row[3], bool(row[4]), row[5], bool(row[6]), bool(row[7]))
+        for row in found
+    }
+
+
+@cache  # every commit of points asks it
+def _query(dialect: str, mode: Mode | None) -> sa.Select[Any]:
+    query: sa.Select[Any] = sa.select(
         runs.c.id,
         runs.c.run_id,
         runs.c.experiment,
@@ -68,14 +79,11 @@ def _select(connection: sa.Connection, run_ids: Iterable[str], mode: Mode | None
         runs.c.generation,
         sa.func.coalesce(runs.c.deleted_time == PURGING, False),
         runs.c.lost_time.is_not(None),
-    ).where(among(connection, runs.c.run_id, sorted(set(run_ids))))
+    ).where(among_bound(dialect, runs.c.run_id, "run_ids"))
     if mode:
         query = query.order_by(runs.c.id)
         query = query.with_for_update(read=mode == "key share", key_share=mode == "key share")
-    return {
-        row.run_id: RunKey(row[0], row[1], row[2], row[3], bool(row[4]), row[5], bool(row[6]), bool(row[7]))
-        for row in connection.execute(query)
-    }
+    return query
 
 
 def run_not_found(run_id: str, field: str = "run_id") -> NotFound:

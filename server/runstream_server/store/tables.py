@@ -195,7 +195,6 @@ sessions = sa.Table(
     _int("creation_time"),
     _int("last_used_time"),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Index("sessions_by_last_used", "last_used_time"),
 )
 
 run_sources = sa.Table(

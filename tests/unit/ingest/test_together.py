@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runstream.v1 import metrics_pb2
-from runstream_server.ingest import arrays, latest, quick, segments
+from runstream_server.ingest import arrays, ints, keys, latest, quick, segments
 from runstream_server.ingest.collect import collect_session, unary_points
 from runstream_server.ingest.points import joined
 from runstream_server.ingest.summaries import summarise
@@ -142,6 +142,8 @@ def test_a_single_point_is_packed_as_points_are(value, step):
     metric = metrics_pb2.Metric(key="é/loss", step=step, timestamp=1_790_000_000_000, value=value)
     count, data, (row,) = quick._packed([metric])
     points = unary_points([metric])
-    assert (count, data) == (1, segments.encode(points))
+    head = bytes([segments.VERSION]) + keys.encode(points.keys) + ints.encode(points.counts)
+    assert (count, data) == (1, head + segments.encode_columns(points))
+    assert segments.encode(points) == data
     (expected,) = latest.rows_of(0, 0, summarise(points))
     assert repr(row) == repr(expected)
