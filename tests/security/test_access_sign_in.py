@@ -86,6 +86,15 @@ def test_after_ten_failures_the_source_is_told_to_wait(guarded, user) -> None:
     assert code(guarded, basic(user, PASSWORD)) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\u202e", "x" * 10_000, "' OR 1=1 --", ""])
+def test_strange_names_do_not_sign_in_and_name_nobody(guarded, name) -> None:
+    assert code(guarded, basic(name, PASSWORD)) is grpc.StatusCode.UNAUTHENTICATED
+    for request in (pb.ListTokensRequest(user=name or "?"), pb.DeleteUserRequest(user=name or "?")):
+        with pytest.raises(ApiError) as refused:
+            guarded.call(request)
+        assert refused.value.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
 def test_who_is_signed_in_is_not_locked_out_by_the_guesses_of_others(guarded, user) -> None:
     assert code(guarded, basic(user, PASSWORD)) is grpc.StatusCode.OK
     for number in range(12):

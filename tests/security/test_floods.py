@@ -244,3 +244,62 @@ def iter_forever(stack):
         yield from ()
 
     return frames()
+
+
+LONG = [
+    ("/api/2.0/mlflow/runs/log-batch", "application/json", 413),
+    ("/runstream.v1.RunService/LogBatch", "application/proto", 413),
+    ("/ajax-api/2.0/mlflow/upload-artifact?run_uuid=" + "a" * 32 + "&path=x", "text/plain", 400),  # MLflow's
+]
+
+
+@pytest.mark.parametrize(("target", "kind", "status"), LONG, ids=[target[:24] for target, _, _ in LONG])
+@pytest.mark.parametrize("length", [65 * MIB, 10**12, 2**63])
+def test_a_body_too_long_is_refused_before_it_comes(address, target, kind, status, length):
+    """Nothing of it is ever sent: who waits for it is told so by the time limit, with another status."""
+    head = f"POST {target} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nConnection: close\r\n"
+    reply = send(address, f"{head}Content-Length: {length}\r\n\r\n".encode())
+    assert reply.status == status, reply.body
+    assert "large" in reply.json["message"]
+
+
+def test_bodies_that_stall_end_and_others_are_answered_meanwhile(address):
+    head = f"POST /api/2.0/mlflow/runs/search HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000000\r\n"
+    head += "Content-Type: application/json\r\n\r\n"
+    stalled = [connect(address) for _ in range(100)]
+    try:
+        for connection in stalled:
+            connection.sendall(head.encode() + b" " * 100_000)
+        assert exchange(address, "GET", "/health").status == 200
+        assert {parse(rest(connection)).status for connection in stalled} == {408}
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+def test_who_was_answered_does_not_hold_a_connection_by_dripping_on(address):
+    with connect(address) as connection:
+        head = (
+            f"POST /api/2.0/mlflow/runs/log-batch HTTP/1.1\r\nHost: {address}\r\nContent-Length: {2**40}\r\n"
+        )
+        connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
+        assert b"413" in connection.recv(65536)
+        connection.settimeout(0.05)
+        deadline = time.monotonic() + 60
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                connection.sendall(b" ")
+                with contextlib.suppress(TimeoutError):
+                    if connection.recv(1) == b"":
+                        return
+            raise AssertionError("it is still open")
+
+
+@pytest.mark.parametrize("method", ["MetricService/StreamMetrics", "ArtifactService/UploadArtifact"])
+def test_one_compressed_frame_of_a_stream_is_not_unpacked(server, address, method):
+    """A message of 200 MiB, in 200 KB: more than the limit of a message and what a flood may take."""
+    with grpc.insecure_channel(server.grpc, compression=grpc.Compression.Gzip) as channel:
+        call: Any = channel.stream_stream(f"/runstream.v1.{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(iter([b"\x0a" + b"\0" * 200 * MIB]), timeout=60))
+        assert caught.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)

@@ -90,9 +90,11 @@ class _Config(uvicorn.Config):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol, which by itself waits for ever for a head of any length."""
+    """Uvicorn's protocol, which by itself waits for ever for heads, of any length, and refused bodies."""
 
     _timer: asyncio.TimerHandle | None = None
+    _rest: asyncio.TimerHandle | None = None
+    """Ends a connection whose request was answered, and whose body still comes."""
     _head_bytes = 0
 
     @property
@@ -127,6 +129,18 @@ class _Protocol(HttpToolsProtocol):
             self.url = b"/"
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._end_rest()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        unread = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            # Nobody reads it, so nobody sees how slowly it comes.
+            self._end_rest()
+            self._rest = self.loop.call_later(self._limits.head_seconds, self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
         body = dump({"error_code": "BAD_REQUEST", "message": "This is no HTTP request."})
         head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -135,6 +149,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._end_rest()
         super().connection_lost(exc)
 
     def _begin_head(self) -> None:
@@ -146,6 +161,11 @@ class _Protocol(HttpToolsProtocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+    def _end_rest(self) -> None:
+        if self._rest:
+            self._rest.cancel()
+            self._rest = None
 
 
 class _Uvicorn(uvicorn.Server):

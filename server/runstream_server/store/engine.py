@@ -21,7 +21,7 @@ from psycopg.pq import Format
 from sqlalchemy import event, exc
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
-from runstream_server.errors import Internal, ServerError, Unavailable
+from runstream_server.errors import Internal, InvalidArgument, ServerError, Unavailable
 from runstream_server.search import patterns
 from runstream_server.store import idempotency
 from runstream_server.store.deviation import StandardDeviation
@@ -316,5 +316,8 @@ def translate(error: BaseException) -> ServerError:
     if is_transient(error):
         logger.warning("database unavailable: %s", type(getattr(error, "orig", error)).__name__)
         return Unavailable("the database cannot be reached right now; retry in a moment")
+    if isinstance(error, exc.DataError) and "cannot contain NUL" in str(error.orig):
+        # The text of a request that no rule has looked at: PostgreSQL does not even compare it.
+        return InvalidArgument("text must not contain the character U+0000")
     logger.error("database error", exc_info=error)
     return Internal("internal error; the server's log has the details")
