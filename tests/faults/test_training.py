@@ -44,7 +44,7 @@ def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> Counts:
     read = np.sort(np.concatenate([column.values for column in series]))
     acknowledged = sum(logged) - left_in(stack.state)
     slowest = max(rank.slowest for rank in job)
-    line = Counts(stack.store, sum(logged), acknowledged, stored, len(read), slowest)
+    line = Counts(stack.store, sum(logged), acknowledged, stored, len(read), slowest, len(job))
     assert acknowledged == sum(logged), line
     assert sum(logged) <= stored <= sum(logged) + killed, line
     assert len(read) == stored, line
