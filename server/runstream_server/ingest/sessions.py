@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -100,7 +100,7 @@ def lock(connection: sa.Connection, session_ids: Collection[str]) -> dict[str, H
 
 
 @cache  # making a statement takes longer than running it
-def _locked(dialect: str) -> sa.Select[Any]:
+def _locked(dialect: str) -> sa.Executable:
     return (
         sa.select(sessions.c.session_id, sessions.c.next_sequence, sessions.c.principal)
         .where(among_bound(dialect, sessions.c.session_id, "ids"))

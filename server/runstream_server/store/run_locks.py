@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -69,8 +69,8 @@ def _select(connection: sa.Connection, run_ids: Iterable[str], mode: Mode | None
 
 
 @cache  # every commit of points asks it
-def _query(dialect: str, mode: Mode | None) -> sa.Select[Any]:
-    query: sa.Select[Any] = sa.select(
+def _query(dialect: str, mode: Mode | None) -> sa.Executable:
+    query = sa.select(
         runs.c.id,
         runs.c.run_id,
         runs.c.experiment,
