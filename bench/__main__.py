@@ -88,10 +88,12 @@ def main() -> int:
     names = args.only or [name for name in modules() if not (args.smoke and name in NOT_SMOKED)]
     about, results = machine(), dict[str, dict[str, Figure]]()
     for name in names:
+        begin = time.perf_counter()
         results[name] = importlib.import_module(f"bench.{name}").measure(args.smoke)
-        print(table(name, results[name]), flush=True)
+        seconds = round(time.perf_counter() - begin)
+        print(table(f"{name}, in {seconds} s", results[name]), flush=True)
         if args.save:
-            _results.save(name, about, results[name])
+            _results.save(name, {**about, "seconds": seconds}, results[name])
     if args.out:
         plain = {name: {key: item.plain() for key, item in found.items()} for name, found in results.items()}
         args.out.write_text(json.dumps({"machine": about, "results": plain}, indent=2) + "\n")

@@ -76,7 +76,8 @@ def markdown(name: str) -> str:
     machine = runs[-1]["machine"]
     rows.append(
         f"\n{len(runs)} run{'s' * (len(runs) > 1)}, newest {machine['time']}, commits {commits}; "
-        f"{machine['cpus']} x {machine['processor']}, {machine['postgresql']}, Python {machine['python']}."
+        f"{machine['cpus']} x {machine['processor']}, {machine['postgresql']}, Python {machine['python']}"
+        + (f"; {machine['seconds']} s a run." if "seconds" in machine else ".")
     )
     return "\n".join(rows) + "\n"
 

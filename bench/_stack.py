@@ -35,10 +35,10 @@ class Stack:
     dsn: str
     server: RunstreamServer
 
-    def usage(self) -> Callable[[], str]:
-        """Begin to count CPU time; the function returned says what was used since."""
+    def usage(self) -> Callable[[], tuple[float, float]]:
+        """Begin to count; the function returned gives the CPU seconds of server and PostgreSQL since."""
         server, database = Usage(self.server.process.pid), Usage(self.postgres.process.pid)
-        return lambda: f"server {server.share():.0%}, PostgreSQL {database.share():.0%} of a core"
+        return lambda: (server.seconds(), database.seconds())
 
     def one(self, query: str, *values: object) -> float:
         """Return the number that a query gives."""
@@ -82,10 +82,13 @@ class Usage:
         self._before = {pid: cpu_seconds(pid) for pid in family(root)}
         self._begin = time.perf_counter()
 
+    def seconds(self) -> float:
+        """Return the processor time used; processes that came and went count nothing."""
+        return sum(cpu_seconds(pid) - self._before.get(pid, 0.0) for pid in family(self._root))
+
     def share(self) -> float:
-        """Return how many cores they kept busy; processes that came and went count nothing."""
-        used = sum(cpu_seconds(pid) - self._before.get(pid, 0.0) for pid in family(self._root))
-        return used / (time.perf_counter() - self._begin)
+        """Return how many cores they kept busy."""
+        return self.seconds() / (time.perf_counter() - self._begin)
 
 
 def cpu_seconds(pid: int) -> float:

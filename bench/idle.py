@@ -22,7 +22,7 @@ PERIOD = 10.0
 
 def measure(smoke: bool) -> dict[str, Figure]:
     """Return memory and CPU of the server, and PostgreSQL's share."""
-    streams, seconds = (100, 2.0) if smoke else (STREAMS, 40.0)
+    streams, seconds = (100, 2.0) if smoke else (STREAMS, 30.0)
     raise_open_files_limit()
     with stack() as running:
         empty = memory(family(running.server.process.pid))

@@ -34,7 +34,7 @@ def measure(smoke: bool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     with stack() as running:
         for name, sessions, window in KINDS:
-            rounds = 5 if smoke else max(20, 60 * window // sessions)
+            rounds = 5 if smoke else max(20, 40 * window // sessions)
             figures |= shape(running, name, sessions, window, rounds)
     return figures
 
@@ -47,14 +47,17 @@ def shape(running: Stack, name: str, sessions: int, window: int, rounds: int) ->
         [Plan(sender, [sender.batch(1, values) for _ in range(rounds)], window) for sender in group]
         for group in senders
     ]
-    before, usage = running.stored(), running.usage()
-    seconds, taken = uvloop.run(_drive(running.server.grpc, plans))
+    before = running.stored()
+    seconds, taken, used = uvloop.run(_drive(running, plans))
     points = STREAMS * RUNS * SERIES * rounds
-    note = f"{points:,} points; {usage()}, opening included"
+    server, database = (seconds / points * 1e6 for seconds in used)
     assert running.stored() - before == points
     milliseconds = np.array(taken) * 1e3
     return {
-        f"{name}, points": Figure(points / seconds, "points/s", note, at_least=150_000),
+        f"{name}, points": Figure(points / seconds, "points/s", f"{points:,} points", at_least=150_000),
+        f"{name}, CPU": Figure(
+            server + database, "µs/point", f"server {server:.2f}, PostgreSQL {database:.2f}"
+        ),
         f"{name}, p50": Figure(float(np.percentile(milliseconds, 50)), "ms"),
         f"{name}, p99": Figure(float(np.percentile(milliseconds, 99)), "ms", at_most=250),
     }
@@ -74,16 +77,21 @@ class Plan:
         self.acknowledged = 0
 
 
-async def _drive(address: str, plans: Sequence[Sequence[Plan]]) -> tuple[float, list[float]]:
-    """Open everything, then send; return the seconds and the time of each batch to its acknowledgement."""
+async def _drive(
+    running: Stack, plans: Sequence[Sequence[Plan]]
+) -> tuple[float, list[float], tuple[float, float]]:
+    """Open everything, then send; return what sending took.
+
+    That is seconds, the time of each batch to its acknowledgement, and CPU seconds of server and PostgreSQL.
+    """
     taken: list[float] = []
     opened = asyncio.Barrier(len(plans) + 1)
     async with asyncio.TaskGroup() as tasks:
         for group in plans:
-            tasks.create_task(_stream(address, group, opened, taken))
+            tasks.create_task(_stream(running.server.grpc, group, opened, taken))
         await opened.wait()
-        begin = time.perf_counter()
-    return time.perf_counter() - begin, taken
+        begin, usage = time.perf_counter(), running.usage()
+    return time.perf_counter() - begin, taken, usage()
 
 
 async def _stream(address: str, plans: Sequence[Plan], opened: asyncio.Barrier, taken: list[float]) -> None:
