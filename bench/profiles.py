@@ -5,8 +5,8 @@
     long    a stream of one run with 10 series, 100 points of each a batch
     many    500 runs of 20 series over 50 streams (many.py)
 
-py-spy is no dependency: `pip install py-spy` into an environment of its own and name its program. Only
-threads that run or hold the interpreter's lock are sampled; waiting for PostgreSQL is not in the pictures.
+py-spy is no dependency: `pip install py-spy` into an environment of its own and name its program. Samples are
+of the thread that holds the interpreter's lock: waiting for PostgreSQL is not in the pictures.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _record(
 ) -> None:
     """Profile the server under a load. Raises: CalledProcessError when py-spy may not or cannot."""
     command = [program, "record", f"--pid={running.server.process.pid}", f"--output={path}"]
-    command += [f"--duration={seconds}", f"--rate={RATE}", "--format=flamegraph", "--threads"]
+    command += [f"--duration={seconds}", f"--rate={RATE}", "--format=flamegraph", "--threads", "--gil"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as recording:
         load(running, seconds + 1)
         said, _ = recording.communicate()
