@@ -33,6 +33,8 @@ Scope = Callable[[sa.ColumnElement[int]], sa.ColumnElement[bool]]
 """Narrows an `experiment` column to the experiments searched."""
 
 _INT64 = 2**63
+_RANGES = ("=", ">", ">=", "<", "<=")
+"""Comparisons of numbers that are one piece of an index."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,16 @@ def looked_up(query: sa.Select[Any], walker: sa.ColumnElement[int]) -> sa.Column
     )
 
 
+def indexed(node: Comparison, language: Language) -> bool:
+    """Whether a search index alone tells which rows a comparison selects, without a look at others."""
+    keyed = language.keyed.get(node.entity)
+    if keyed is None:
+        return False
+    if node.entity is Entity.METRIC:
+        return bool(keyed.index) and node.summary in (None, "last") and node.operator in _RANGES
+    return _by_head(keyed, node)
+
+
 def value_of(table: sa.FromClause, summary: str | None) -> sa.ColumnElement[Any]:
     """Return the column of a metric's last value or summary."""
     return table.c[SUMMARIES[summary or "last"]]
@@ -182,10 +194,14 @@ def _probe_scope(keyed: Keyed, node: Comparison, walker: sa.ColumnElement[int]) 
     Elsewhere the primary key does, and what a search index needs would only be work for each row.
     """
     assert isinstance(walker, sa.Column)
-    if not keyed.heads or node.operator not in ("=", "IN") or isinstance(node.value, float):
+    if not _by_head(keyed, node):
         return None
     experiment = walker.table.c.experiment
     return lambda column: column == experiment
+
+
+def _by_head(keyed: Keyed, node: Comparison) -> bool:
+    return keyed.heads and node.operator in ("=", "IN") and not isinstance(node.value, float)
 
 
 def _rows(keyed: Keyed, node: Comparison, scope: Scope | None) -> sa.Select[Any]:

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from runstream_server.search.compile import Scope, matching
+from runstream_server.search.compile import Scope, indexed, matching
 from runstream_server.search.entities import Language
 from runstream_server.search.tree import And, Comparison, Entity, Node, Not, Or, comparisons
 
@@ -79,7 +79,11 @@ def walked(
         counts = _asked(connection, leaves, language, scope, conditions)
         if len(written) <= _LONGEST_KEPT:
             _estimates.put(connection.engine, (node, written), counts)
-    return _planned(node, counts, rows, gathers=connection.dialect.name == "postgresql") if counts else None
+    return (
+        _planned(node, language, counts, rows, gathers=connection.dialect.name == "postgresql")
+        if counts
+        else None
+    )
 
 
 def _asked(
@@ -98,7 +102,9 @@ def _asked(
     return _counts(connection, every, [every.where(*conditions), *found]) or []
 
 
-def _planned(node: Node, counts: Sequence[float], rows: int, *, gathers: bool) -> Walk | None:
+def _planned(
+    node: Node, language: Language, counts: Sequence[float], rows: int, *, gathers: bool
+) -> Walk | None:
     """Return the walk, None where beginning with the rarest clause costs less.
 
     counts: as of `_asked`; gathers: whether clauses may be gathered.
@@ -110,14 +116,16 @@ def _planned(node: Node, counts: Sequence[float], rows: int, *, gathers: bool) -
     ranked = sorted(((_share(term, left), term) for term in terms), key=lambda pair: pair[0])
     steps = min(total, rows / max(viewed * math.prod([share for share, _ in ranked]), 1e-9))
     held = dict(zip(comparisons(node), counts[2:], strict=True))
-    cost, gathered = _looked_up(ranked, held, steps) if gathers else (steps, frozenset[Comparison]())
+    cost, gathered = (
+        _looked_up(ranked, held, steps, language) if gathers else (steps, frozenset[Comparison]())
+    )
     if cost > _SETS_COST * ranked[0][0] * total:
         return None
     return Walk(And(tuple(term for _, term in ranked)), gathered)
 
 
 def _looked_up(
-    ranked: Sequence[tuple[float, Node]], held: Mapping[Comparison, float], steps: float
+    ranked: Sequence[tuple[float, Node]], held: Mapping[Comparison, float], steps: float, language: Language
 ) -> tuple[float, frozenset[Comparison]]:
     """Return what a walk costs, and which clauses it gathers. held: how many rows clauses select."""
     cost, reached = steps * _STEP_COST, steps
@@ -127,7 +135,7 @@ def _looked_up(
             if leaf.entity is Entity.ATTRIBUTE:
                 continue  # the row itself tells
             gathering = held[leaf] * _GATHERED_COST
-            if gathering < reached and held[leaf] <= _MOST_GATHERED:
+            if gathering < reached and held[leaf] <= _MOST_GATHERED and indexed(leaf, language):
                 gathered.add(leaf)
                 cost += gathering
             else:
