@@ -23,7 +23,7 @@ QUIET = os.environ.get("FAULT_QUIET") == "1" and "PYTEST_XDIST_WORKER" not in os
 printed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Counts:
     """What became of the points of one story."""
 
@@ -68,6 +68,8 @@ class Counts:
         if self.slowest is not None:
             parts[1] += f"; slowest call {self.slowest * 1e3:.1f} ms"
         return "; ".join([*parts, self.notes] if self.notes else parts)
+
+    __repr__ = __str__  # what pytest shows of a failed assertion
 
     def check_time(self) -> None:
         """Hold the slowest call to its bound where the machine is quiet. Raises: AssertionError."""
