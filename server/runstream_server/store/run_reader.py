@@ -156,7 +156,7 @@ def _of(connection: sa.Connection, ids: Sequence[int], *columns: sa.Column[Any])
     return _fetch(connection, arrays)
 
 
-def _fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+def _fetch(connection: sa.Connection, query: sa.Executable) -> list[tuple[Any, ...]]:
     cursor = connection.execute(query, execution_options={BINARY: True}).cursor
     assert cursor is not None
     return list(cursor.fetchall())
