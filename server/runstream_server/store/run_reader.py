@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from runstream.v1 import runs_pb2
 from runstream_server.errors import InvalidArgument
 from runstream_server.store import inputs, outputs
-from runstream_server.store.bulk import among
+from runstream_server.store.bulk import among, among_bound, bound
 from runstream_server.store.engine import BINARY
 from runstream_server.store.liveness import stale_runs
 from runstream_server.store.run_locks import run_not_found
@@ -108,12 +110,18 @@ def read_page(
 
 def _linked(connection: sa.Connection, ids: Sequence[int]) -> tuple[bool, bool]:
     """Return whether any of these runs has inputs and outputs: one query, where most pages have none."""
+    dialect = connection.dialect.name
+    row = connection.execute(_links(dialect), {"ids": bound(dialect, ids)}).one()
+    return bool(row[0]), bool(row[1])
+
+
+@cache
+def _links(dialect: str) -> sa.Executable:
     data, read, made = (
-        sa.exists(sa.select(sa.literal(1)).where(among(connection, column.run, ids)).correlate(None))
+        sa.exists(sa.select(sa.literal(1)).where(among_bound(dialect, column.run, "ids")).correlate(None))
         for column in (inputs_table.c, input_models.c, output_models.c)
     )
-    row = connection.execute(sa.select(sa.or_(data, read), made)).one()
-    return bool(row[0]), bool(row[1])
+    return sa.select(sa.or_(data, read), made)
 
 
 def _empty(row: sa.Row[Any]) -> runs_pb2.Run:
@@ -138,25 +146,40 @@ def _known(values: Sequence[float | None]) -> Sequence[float | None]:
 def _of(connection: sa.Connection, ids: Sequence[int], *columns: sa.Column[Any]) -> Columns:
     """Return what some runs have in the table of `columns`: keys and those columns, by run.
 
-    PostgreSQL makes the columns of a run one array each: a row for each of thousands of values takes twice
-    as long to send and to read. As the driver gives them: nothing in them needs a change.
+    As the driver gives them: nothing in them needs a change.
     """
+    if connection.dialect.name == "postgresql":
+        return _fetch(connection, _arrays(columns), {"ids": ids})
     table = columns[0].table.c
     rows = (
         sa.select(table.run, table.key, *columns)
         .where(among(connection, table.run, ids))
         .order_by(table.run, table.key)
     )
-    if connection.dialect.name == "sqlite":
-        groups = groupby(_fetch(connection, rows), itemgetter(0))
-        return [(run, *list(zip(*group, strict=True))[1:]) for run, group in groups]
-    # Of a subquery in order: array_agg takes rows as they come.
-    run, *values = rows.subquery().c
-    arrays = sa.select(run, *(sa.func.array_agg(value) for value in values)).group_by(run)
-    return _fetch(connection, arrays)
+    groups = groupby(_fetch(connection, rows), itemgetter(0))
+    return [(run, *list(zip(*group, strict=True))[1:]) for run, group in groups]
 
 
-def _fetch(connection: sa.Connection, query: sa.Executable) -> list[tuple[Any, ...]]:
-    cursor = connection.execute(query, execution_options={BINARY: True}).cursor
+@cache
+def _arrays(columns: tuple[sa.Column[Any], ...]) -> sa.Executable:
+    """Return the query that makes the columns of a run one array each (PostgreSQL).
+
+    A row for each of thousands of values takes twice as long to send and to read. Run by run, since for many
+    runs at once the planner reads the whole table and sorts: 46 ms against 16 for 1,000 of 10,000 runs.
+    """
+    table = columns[0].table.c
+    ids = sa.bindparam("ids", type_=postgresql.ARRAY(sa.BigInteger))
+    each = sa.func.unnest(ids).table_valued("run", name="each").render_derived()
+    rows = sa.select(table.key, *columns).where(table.run == each.c.run).order_by(table.key)
+    values = rows.correlate(each).lateral("rows").c
+    arrays = sa.select(*(sa.func.array_agg(value).label(value.name) for value in values))
+    made = arrays.correlate(each).lateral("arrays")
+    return sa.select(each.c.run, *made.c).join(made, sa.true()).where(made.c.key.is_not(None))
+
+
+def _fetch(
+    connection: sa.Connection, query: sa.Executable, values: Mapping[str, object] | None = None
+) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(query, values, execution_options={BINARY: True}).cursor
     assert cursor is not None
     return list(cursor.fetchall())
