@@ -39,6 +39,12 @@ def guarded(tmp_path_factory) -> Iterator[Guarded]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _new_minute(guarded) -> None:
+    """Forget the failures that the tests before have made from the one address all of them have."""
+    guarded.server.server.context.gate._authenticator._throttle._failures.clear()
+
+
 @pytest.fixture
 def user(guarded) -> str:
     login = unique("user")
@@ -313,7 +319,6 @@ def test_many_calls_with_one_new_credential_ask_once(guarded, user, monkeypatch)
 
 def test_failures_to_sign_in_are_in_the_audit_log_without_what_was_sent(guarded, user, caplog) -> None:
     caplog.set_level(logging.INFO, "runstream.audit")
-    guarded.server.server.context.gate._authenticator._throttle._failures.clear()  # of the tests before
     search = pb.SearchAuditRequest(method="SignIn", max_results=1000)
     before = len(guarded.call(search).entries)
     secret = "rs_a-secret-in-the-place-of-a-name"

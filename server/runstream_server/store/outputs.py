@@ -28,7 +28,7 @@ def write_outputs(connection: sa.Connection, key: RunKey, models: Sequence[runs_
     )
 
 
-def load_outputs(connection: sa.Connection, targets: Mapping[int, runs_pb2.Run]) -> None:
+def load_outputs(connection: sa.Connection, targets: Mapping[int, runs_pb2.RunOutputs]) -> None:
     """Fill the outputs of runs, given by internal key, in the order they were logged."""
     column = output_models.c
     for row in connection.execute(
@@ -36,4 +36,4 @@ def load_outputs(connection: sa.Connection, targets: Mapping[int, runs_pb2.Run])
         .where(among(connection, column.run, list(targets)))
         .order_by(column.run, column.position, column.model_id, column.step)
     ):
-        targets[row.run].outputs.model_outputs.add(model_id=row.model_id, step=row.step)
+        targets[row.run].model_outputs.add(model_id=row.model_id, step=row.step)

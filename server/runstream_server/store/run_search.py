@@ -13,8 +13,8 @@ from runstream_server.search.paging import Pager
 from runstream_server.search.query import Prepared, fetch, prepare
 from runstream_server.store.bulk import among
 from runstream_server.store.engine import Database
-from runstream_server.store.run_page import RunPage
-from runstream_server.store.run_reader import INFO_COLUMNS, read_page, read_parts
+from runstream_server.store.run_page import INFO_COLUMNS, RunPage
+from runstream_server.store.run_reader import read_page, read_parts
 from runstream_server.store.tables import runs
 from runstream_server.store.visibility import readable_experiments
 from runstream_server.validation import check_view_type, parse_experiment_id
@@ -42,7 +42,7 @@ def search_runs(db: Database, pager: Pager, request: runs_pb2.SearchRunsRequest)
         identity=[experiments, view],
     )
     if not experiments:
-        return RunPage({})
+        return RunPage()
     return db.read(_search, prepared, experiments, view, parts)
 
 

@@ -32,8 +32,8 @@ from runstream_server.store.run_locks import (
     resolve,
     run_not_found,
 )
-from runstream_server.store.run_page import RunPage
-from runstream_server.store.run_reader import INFO_COLUMNS, info_of, read_run
+from runstream_server.store.run_page import INFO_COLUMNS, RunPage, info_of
+from runstream_server.store.run_reader import read_run
 from runstream_server.store.run_search import search_runs
 from runstream_server.store.tables import runs, tags
 from runstream_server.validation import RUN_NAME_TAG, parse_experiment_id
