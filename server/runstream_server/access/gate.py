@@ -37,7 +37,7 @@ logger = logging.getLogger("runstream.access")
 
 WATCH = 1.0
 """Seconds between looks at the credentials of an open stream."""
-_MAX_TARGETS = 200_000
+_MAX_ALLOWED = 200_000
 
 Call = Callable[..., Awaitable[Any]]
 """Runs `function, *args` on the thread pool."""
@@ -57,7 +57,7 @@ class Gate:
         throttle = Throttle(settings.auth_failures)
         self._authenticator = Authenticator(db, call, throttle, self._recorder.note_sign_in)
         self._reports: set[asyncio.Task[None]] = set()
-        self._targets: dict[tuple[str, str], tuple[Target | None, float]] = {}
+        self._allowed: dict[tuple[int, str, str], tuple[int, float]] = {}
         self._looking: dict[tuple[int, tuple[Named, ...]], asyncio.Future[None]] = {}
         self.roles = Roles()
         """Roles that were found lately."""
@@ -72,6 +72,7 @@ class Gate:
     def forget(self) -> None:
         """Believe nothing any more; what changes users, tokens and grants calls it."""
         self._authenticator.forget()
+        self._allowed = {}
         self.roles.forget()
 
     def report(self, caller: Caller, resource: str, error: ServerError) -> None:
@@ -122,7 +123,10 @@ class Gate:
         if caller.principal.admin or rule.permission == pb.PERMISSION_AUTHENTICATED or rule.by_unit:
             return rule
         try:
-            await self._authorize(rule, request, caller.principal.user, complete)
+            if rule.permission == pb.PERMISSION_ADMIN:
+                raise PermissionDenied(f"{rule.method} is for administrators")
+            if unknown := self._unknown(rule, request, caller.principal.user, complete):
+                await self._look(caller.principal.user, unknown)
         except (PermissionDenied, NotFound) as error:
             # Who only looks and does not find, as set_experiment before it makes one, is no news.
             if rule.changes or isinstance(error, PermissionDenied):
@@ -130,12 +134,15 @@ class Gate:
             raise
         return rule
 
-    async def _authorize(self, rule: Rule, request: Message, user: int, complete: bool) -> None:
-        if rule.permission == pb.PERMISSION_ADMIN:
-            raise PermissionDenied(f"{rule.method} is for administrators")
-        names = rule.names(request, complete=complete)
-        if pending := tuple(name for name in names if not self._is_known(user, name)):
-            await self._look(user, pending)
+    def _unknown(self, rule: Rule, request: Message, user: int, complete: bool) -> tuple[Named, ...]:
+        """Return what a request names and was not found allowed a moment ago. Raises: InvalidArgument."""
+        oldest = time.monotonic() - FRESH
+        unknown: list[Named] = []
+        for item, name in rule.asked(request, complete=complete):
+            role, since = self._allowed.get((user, item.kind, name), (0, 0.0))
+            if role < item.role or since <= oldest:
+                unknown.append(item.named(name))
+        return tuple(unknown)
 
     async def _look(self, user: int, names: tuple[Named, ...]) -> None:
         """Read what is asked, or wait for another call that reads the same. Raises: as `_decide`."""
@@ -157,14 +164,11 @@ class Gate:
         if not done.cancelled():
             done.exception()  # whoever waited has it
 
-    def _is_known(self, user: int, named: Named) -> bool:
-        target, since = self._targets.get((named.kind, named.name), (None, 0.0))
-        if target is None or time.monotonic() - since >= FRESH:
-            return False
-        return self.roles.known(user, target) >= named.role
-
     def _decide(self, connection: sa.Connection, user: int, names: Sequence[Named]) -> None:
         """Look at resources and grants. Raises: NotFound; PermissionDenied; InvalidArgument."""
+        now = time.monotonic()
+        if len(self._allowed) > _MAX_ALLOWED:
+            self._allowed = {}
         found = self._find(connection, names)
         targets = {item for kind in found.values() for item in kind.values() if item}
         roles = self.roles.read(connection, user, targets)
@@ -179,20 +183,16 @@ class Gate:
                 raise not_found(named.kind, named.name, named.path)
             if role < named.role:
                 raise _denied(named.role, role, f"{named.kind.replace('_', ' ')} {named.name[:100]}")
+            if target:
+                self._allowed[user, named.kind, named.name] = role, now
 
     def _find(
         self, connection: sa.Connection, names: Sequence[Named]
     ) -> dict[str, Mapping[str, Target | None]]:
-        found = {
+        return {
             kind: find(connection, kind, (n.name for n in names if n.kind == kind), self._settings)
             for kind in sorted({named.kind for named in names})
         }
-        if len(self._targets) > _MAX_TARGETS:
-            self._targets.clear()
-        now = time.monotonic()
-        for kind, items in found.items():
-            self._targets.update({(kind, name): (target, now) for name, target in items.items()})
-        return found
 
     @contextlib.asynccontextmanager
     async def streaming(self, method: str, request: Any, *, single: bool) -> AsyncIterator[Any]:

@@ -59,6 +59,10 @@ class _Field:
             return (value,) if value else ()
         return _values(request, self.path)
 
+    def named(self, name: str) -> Named:
+        """Return what this field of a request names."""
+        return Named(self.kind, name, self.role, self.may_be_new, ".".join(self.path))
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -89,17 +93,20 @@ class Rule:
 
         Raises: InvalidArgument.
         """
-        found = [
-            Named(item.kind, name, item.role, item.may_be_new, ".".join(item.path))
-            for item in self.fields
-            for name in item.values(request)
-        ]
-        if self.default_experiment and not any(item.kind == "experiment" for item in found):
-            role = _ROLES[self.permission]
-            found.append(Named("experiment", self.default_experiment, role, False, "experiment_id"))
+        return [item.named(name) for item, name in self.asked(request, complete=complete)]
+
+    def asked(self, request: Message, *, complete: bool = True) -> list[tuple[_Field, str]]:
+        """Return the same as fields and what is in them: most are known, so that this is all it takes."""
+        found = [(item, name) for item in self.fields for name in item.values(request)]
+        if self.default_experiment and not any(item.kind == "experiment" for item, _ in found):
+            found.append((self._default, self.default_experiment))
         if not found and complete and self.fields and not self.filtered:
             raise missing(".".join(self.fields[0].path))
         return found
+
+    @cached_property
+    def _default(self) -> _Field:
+        return _Field("experiment", ("experiment_id",), _ROLES[self.permission], False)
 
 
 def rule_of(method: MethodDescriptor) -> Rule:
