@@ -199,7 +199,7 @@ def test_compressed_messages_are_not_unpacked(server, address):
         request = runs_pb2.GetRunRequest(run_id="a" * 200 * MIB).SerializeToString()
         with pytest.raises(grpc.RpcError) as caught:
             call(request, timeout=30)
-        assert caught.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_message_above_the_limit_is_refused(server, address):
@@ -302,4 +302,4 @@ def test_one_compressed_frame_of_a_stream_is_not_unpacked(server, address, metho
         call: Any = channel.stream_stream(f"/runstream.v1.{method}")
         with pytest.raises(grpc.RpcError) as caught:
             list(call(iter([b"\x0a" + b"\0" * 200 * MIB]), timeout=60))
-        assert caught.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
