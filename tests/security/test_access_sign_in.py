@@ -42,7 +42,9 @@ def guarded(tmp_path_factory) -> Iterator[Guarded]:
 @pytest.fixture(autouse=True)
 def _new_minute(guarded) -> None:
     """Forget the failures that the tests before have made from the one address all of them have."""
-    guarded.server.server.context.gate._authenticator._throttle._failures.clear()
+    gate = guarded.server.server.context.gate
+    gate._authenticator._throttle._failures.clear()
+    gate._recorder._refusals.clear()
 
 
 @pytest.fixture
