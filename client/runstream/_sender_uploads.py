@@ -14,13 +14,13 @@ from typing import Any, cast
 
 from runstream._errors import NotFound, RunstreamError, Unauthenticated, Unavailable
 from runstream._raw import Raw
+from runstream._sender_upstream import DENIED_PAUSE
 from runstream._spool import NAME, Spooled
 from runstream._transport import Transport, once
 
 logger = logging.getLogger("runstream.sender")
 _WORKERS = 4
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 15.0
-_DENIED_PAUSE = 30.0  # credentials that are not taken: each try counts as a failure to sign in
 _UNKNOWN_RUN_TRIES = 12  # some 60 s with the pauses above: the run's creator may be late
 
 
@@ -118,7 +118,7 @@ class Uploader:
                 logger.info("%s waits: %s", upload.title, error.message)
             except Unauthenticated as error:  # a revoked token: `runstream sync` with another
                 logger.info("%s waits: %s", upload.title, error.message)
-                pause = _DENIED_PAUSE
+                pause = DENIED_PAUSE
             except OSError as error:
                 logger.warning("%s waits: %s", upload.title, error)
             except RunstreamError as error:

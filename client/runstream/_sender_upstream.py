@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("runstream.sender")
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 10.0
 DENIED_PAUSE = 30.0
-"""Seconds between tries with credentials that are not taken: each counts as a failure to sign in."""
+"""Seconds between tries with credentials that are not taken: with a password each counts as a failure."""
 _STEADY = 10.0  # seconds a connection holds before its end counts as new trouble
 
 Post = Callable[[str, Any], None]

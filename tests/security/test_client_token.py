@@ -1,9 +1,9 @@
 """A script whose token is revoked while it logs: nothing raises, nothing is lost, another token delivers."""
 
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +12,7 @@ from runstream._session import Session
 from runstream._sync import journals, sync
 from runstream._trouble import read_trouble
 from runstream.v1 import access_pb2, experiments_pb2, metrics_pb2, runs_pb2
+from tests.faults.harness import until
 from tests.names import unique
 from tests.security.access import Guarded, guarded_server
 
@@ -29,20 +30,19 @@ def trouble(session: Session) -> str:
 
     Of the file itself: to look at the locks of a journal in the process that writes it lets go of them.
     """
-    deadline = time.monotonic() + 60
-    while not (why := read_trouble(session.folder)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return why
+    until(lambda: bool(read_trouble(session.folder)), 60, "the sender knows why it cannot deliver")
+    return read_trouble(session.folder)
 
 
-def test_what_is_logged_after_a_token_is_revoked_waits_for_another(guarded, tmp_path) -> None:
+def logging_user(guarded: Guarded, uri: str, folder: Path) -> tuple[str, str, str, Config, Session]:
+    """Return a new user's login, experiment and run, with a session that has delivered its first point."""
     login, authorization = guarded.user()
     made = experiments_pb2.CreateExperimentRequest(name=unique("mine"))
     experiment = guarded.door(authorization).call(made).experiment_id
     config = Config(
-        f"grpc://{guarded.server.grpc}",
+        uri,
         token=authorization.removeprefix("Bearer "),
-        state_dir=str(tmp_path / "state"),
+        state_dir=str(folder / "state"),
         sender_linger=1.0,
     )
     session = Session.open(config)
@@ -50,6 +50,11 @@ def test_what_is_logged_after_a_token_is_revoked_waits_for_another(guarded, tmp_
     session.declare_run(run_id, create=True, experiment_id=experiment, start_time=1)
     session.log_metric(run_id, "loss", 0.0, 0)
     assert session.flush(30)
+    return login, experiment, run_id, config, session
+
+
+def test_what_is_logged_after_a_token_is_revoked_waits_for_another(guarded, tmp_path) -> None:
+    login, _, run_id, config, session = logging_user(guarded, f"grpc://{guarded.server.grpc}", tmp_path)
     (token,) = guarded.call(access_pb2.ListTokensRequest(user=login)).tokens
     guarded.call(access_pb2.RevokeTokenRequest(token_id=token.token_id))
     (tmp_path / "note.txt").write_text("kept")
@@ -75,22 +80,10 @@ def test_what_is_logged_after_a_token_is_revoked_waits_for_another(guarded, tmp_
 def test_what_a_user_who_is_gone_has_left_is_delivered_once_by_an_administrator(
     guarded, tmp_path, door
 ) -> None:
-    login, authorization = guarded.user()
-    made = experiments_pb2.CreateExperimentRequest(name=unique("mine"))
-    experiment = guarded.door(authorization).call(made).experiment_id
+    uri = f"grpc://{guarded.server.grpc}" if door == "grpc" else guarded.server.http
+    login, experiment, run_id, config, session = logging_user(guarded, uri, tmp_path)
     colleague, other = guarded.user()
     guarded.grant(colleague, access_pb2.ROLE_WRITER, experiment=experiment)
-    config = Config(
-        f"grpc://{guarded.server.grpc}" if door == "grpc" else guarded.server.http,
-        token=authorization.removeprefix("Bearer "),
-        state_dir=str(tmp_path / "state"),
-        sender_linger=1.0,
-    )
-    session = Session.open(config)
-    run_id = uuid.uuid4().hex
-    session.declare_run(run_id, create=True, experiment_id=experiment, start_time=1)
-    session.log_metric(run_id, "loss", 0.0, 0)
-    assert session.flush(30)
     guarded.call(access_pb2.DeleteUserRequest(user=login))
     trouble(session)  # before that the stream may still take something
     for step in range(1, 100):

@@ -120,10 +120,11 @@ class Authenticator:
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         found: Found | None = await self._call(self._db.read, find_by_token, digest)
         if found is None:
-            async with self._noting("a token", source):
-                # Not counted: nobody guesses 256 bits, and a job whose token was revoked tries on for hours;
-                # it must not lock out those who sign in by password from the same address.
-                raise Unauthenticated("this token is not known, has expired or was revoked")
+            # Not counted: nobody guesses 256 bits, and a job whose token was revoked tries on for hours;
+            # it must not lock out those who sign in by password from the same address.
+            error = Unauthenticated("this token is not known, has expired or was revoked")
+            await self._failed("a token", source, error)
+            raise error
         return _Known(found.principal, self._clock())
 
     @contextlib.asynccontextmanager
