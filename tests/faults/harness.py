@@ -14,6 +14,14 @@ from pathlib import Path
 from tests.faults.trainer import LAYOUT
 
 ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
+"""Disturbances of each story; up to 5 they are short ones."""
+POINTS = (300, 20_000 if ROUNDS > 5 else 3_000)
+"""Fewest and most points between two kills."""
+CALLS = (1000 if ROUNDS > 5 else 400) * ROUNDS
+"""Calls, or points of a courier (courier.py)."""
+OFTEN = 3 * ROUNDS if ROUNDS > 5 else ROUNDS
+"""Disturbances of stories that do not choose their moment."""
 
 
 @dataclass

@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.harness import kill_all, senders, sync, trainer, until
+from tests.faults.harness import OFTEN, POINTS, ROUNDS, kill_all, senders, sync, trainer, until
 from tests.faults.test_exactly_once import terminating
-from tests.faults.test_kills import ROUNDS, Stack, check
+from tests.faults.test_kills import Stack, check
 from tests.stack import runstream_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 30 * ROUNDS)]
@@ -30,9 +30,9 @@ def test_postgresql_is_killed_while_a_training_logs(own_postgres, tmp_path, repo
         trainer(tmp_path / "training", stack.server.client_env) as trained,
     ):
         for _ in range(ROUNDS):
-            trained.wait_for(trained.returned + 5_000)
+            trained.wait_for(trained.returned + POINTS[1])
             own_postgres.kill()
-            trained.wait_for(trained.returned + 5_000)
+            trained.wait_for(trained.returned + POINTS[1])
             own_postgres.start()
         assert trained.stop() == 0, trained.log.read_text()
         sync(stack.server.client_env)
@@ -46,7 +46,7 @@ def test_backends_are_terminated_while_a_training_logs(postgres_dsn, tmp_path, r
     ):
         trained.wait_for(1_000)
         with terminating(postgres_dsn) as ended:
-            until(lambda: ended[0] >= 2 * ROUNDS, 60 + 10 * ROUNDS, "backends are ended at work")
+            until(lambda: ended[0] >= OFTEN, 60 + 10 * ROUNDS, "backends are ended at work")
         assert trained.stop() == 0, trained.log.read_text()
         sync(stack.server.client_env)
         notes = f"{ended[0]} times"

@@ -1,17 +1,16 @@
 """Exactly once whatever connections, replicas and the database do: counted in storage, repetitions included.
 
-`FAULT_ROUNDS` (default 2) multiplies the points and disturbances of each story.
+`FAULT_ROUNDS` (default 5) multiplies the points and disturbances of each story.
 """
 
 import http.client
 import json
-import os
 import random
 import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
 import grpc
@@ -25,11 +24,11 @@ from tests.doors import GrpcDoor
 from tests.faults import dying_server
 from tests.faults.counts import Counts
 from tests.faults.courier import Courier
+from tests.faults.harness import CALLS, OFTEN, ROUNDS, until
 from tests.in_process import RunningServer, running_server
 from tests.ingest_counts import stored_points
-from tests.streams import Session
+from tests.streams import Session, numbered, stream_to
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 RANKS = 32
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 60 * ROUNDS)]
@@ -73,11 +72,11 @@ def kind_of(servers: list[RunningServer]) -> str:
     return servers[0].server.context.db.dialect
 
 
-def courier_to(servers, total=2000) -> Courier:
+def courier_to(servers, total=CALLS) -> Courier:
     """Return a courier of a fresh session and run to all servers."""
     seed = secrets.randbits(32)
     session = Session(secrets.token_hex(16), owner=True)
-    return Courier(session, total * ROUNDS // 2, [server.grpc for server in servers], random.Random(seed))
+    return Courier(session, total, [server.grpc for server in servers], random.Random(seed))
 
 
 def test_connections_that_break_repeat_and_change_servers(servers, report):
@@ -138,7 +137,7 @@ def test_backends_terminated_in_whatever_they_do(postgres_dsn, report):
         courier = courier_to(servers)
         with terminating(postgres_dsn) as ended:
             courier.deliver()
-            while ended[0] < 3 * ROUNDS:
+            while ended[0] < OFTEN:
                 more = courier_to(servers, 200)
                 more.deliver()
                 stored, read = counted_in_peace(servers, more)
@@ -159,7 +158,7 @@ def counted_in_peace(servers, courier):
 
 
 def test_calls_with_a_key_take_effect_once_while_backends_are_terminated(postgres_dsn, report):
-    total = 100 * ROUNDS
+    total = CALLS // 10
     with ExitStack() as stack:
         servers = [stack.enter_context(running_server(postgres_dsn)) for _ in range(2)]
         made = post(servers[0], "runs/create", {"experiment_id": "0"}, "create")
@@ -215,7 +214,7 @@ def test_the_whole_cluster_restarts(own_postgres, report):
 
 def test_many_ranks_log_to_one_run_in_any_order(servers, report):
     """Rank 0, which owns the run, comes last and vanishes early; the others come, log and go as they like."""
-    run_id, total = secrets.token_hex(16), 100 * ROUNDS
+    run_id, total = secrets.token_hex(16), CALLS // 10
     addresses = [server.grpc for server in servers]
 
     def rank(number: int) -> Courier:
@@ -271,3 +270,38 @@ def test_rewinds_under_load_hide_and_keep(servers, report):
         latest = doors[0].call(runs_pb2.GetRunRequest(run_id=run_id)).run.data.metrics
         assert [metric.value for metric in latest] == read[-1:], line
     report(line)
+
+
+def test_a_crash_in_the_middle_of_a_commit_leaves_nobody_with_the_row_ids_of_others(own_postgres):
+    """PostgreSQL forgets the numbers it gave to what never committed: another server gets them again."""
+    dsn = own_postgres.create_database()
+    run_id = secrets.token_hex(16)
+    senders = [Session(run_id) for _ in range(2)]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running_server(dsn)) for _ in range(2)]
+        streams = [stack.enter_context(stream_to(server.grpc)) for server in servers]
+        for session, stream in zip(senders, streams, strict=True):
+            stream.send(session.open())
+            stream.receive()
+        with suppress(psycopg.OperationalError), psycopg.connect(dsn) as blocker:
+            blocker.execute("LOCK TABLE latest_metrics")
+            streams[0].send(senders[0].batch(numbered("loss", 0, 10)))
+            until(lambda: waiting_for_locks(dsn) == 1, 30, "the first server has taken its ids")
+            own_postgres.kill()
+        own_postgres.start()
+        for step in range(0, 50, 10):
+            streams[1].send(senders[1].batch(numbered("loss", step, 10)))
+            assert streams[1].until_ack(senders[1]) == []
+        assert streams[0].until_ack(senders[0]) == []
+        streams[0].send(senders[0].batch(numbered("loss", 10, 10)))
+        assert streams[0].until_ack(senders[0]) == []
+        assert counted(servers[0], run_id)[0] == {1: 20, 2: 50}
+
+
+def waiting_for_locks(dsn: str) -> int:
+    """Return how many statements wait for a lock of another."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        ).fetchone()
+    return row[0] if row else 0

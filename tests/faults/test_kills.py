@@ -3,11 +3,10 @@
 Every story ends with the same count, taken from storage before reads remove duplicates: each point whose
 log call returned is there once, and nothing twice. One call may have been cut between its effect and its
 return.
-`FAULT_ROUNDS` sets the rounds of each story (default 2; `make test-faults` runs 20).
+`FAULT_ROUNDS` sets the rounds of each story: 5 short ones by default, 20 long ones by `make test-faults`.
 """
 
 import functools
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +20,9 @@ import runstream as rs
 from runstream_server.store.engine import Database
 from runstream_server.store.tables import chunks, runs, segments
 from tests.faults.counts import Counts, left_in
-from tests.faults.harness import Trainer, kill_all, senders, sync, trainer, until
+from tests.faults.harness import POINTS, ROUNDS, Trainer, kill_all, senders, sync, trainer, until
 from tests.faults.trainer import SERIES
 from tests.stack import RunstreamServer, runstream_server
-
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
-POINTS = (300, 20_000)
-"""Fewest and most points between two kills."""
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(60 + 60 * ROUNDS)]
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from tests.faults.harness import sync, trainer, until
+from tests.faults.harness import OFTEN, ROUNDS, sync, trainer, until
 from tests.faults.proxy import Kind, Proxy
-from tests.faults.test_kills import ROUNDS, check, stack
+from tests.faults.test_kills import check, stack
 
 __all__ = ["stack"]  # the fixture
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 20 * ROUNDS)]
@@ -25,11 +25,11 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "stack"), CASES, indirect=["stack"])
 def test_a_network_that(kind: Kind, stack, report):
-    """`kind` is what it does; 3 times a round, at least, while points are logged."""
+    """`kind` is what it does, to connections that carry points."""
     with Proxy(stack.server.grpc, kind, random.Random()) as proxy:
         env = {**stack.server.client_env, "RUNSTREAM_TRACKING_URI": f"grpc://{proxy.address}"}
         with trainer(stack.folder / "training", env) as trained:
-            until(lambda: proxy.faults >= 3 * ROUNDS, 60 + 10 * ROUNDS, "the proxy does its worst")
+            until(lambda: proxy.faults >= OFTEN, 60 + 10 * ROUNDS, "the proxy does its worst")
             proxy.peace()
             assert trained.stop() == 0, trained.log.read_text()
             sync(env)

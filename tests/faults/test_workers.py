@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.counts import Counts
-from tests.faults.harness import kill_all, senders, sync, trainer, until
-from tests.faults.test_kills import POINTS, ROUNDS, Stack, check
+from tests.faults.harness import POINTS, ROUNDS, kill_all, senders, sync, trainer, until
+from tests.faults.test_kills import Stack, check
 from tests.guarded import children
 from tests.stack import runstream_server
 

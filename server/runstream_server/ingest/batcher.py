@@ -29,6 +29,7 @@ from runstream_server.ingest import quick, sessions
 from runstream_server.ingest.commit import Commit, WorkFailed
 from runstream_server.ingest.connection import WriterConnection
 from runstream_server.ingest.memory import Memory
+from runstream_server.ingest.storage import Storage
 from runstream_server.ingest.work import Outcome, SessionWork, UnaryWork, Work
 from runstream_server.store.engine import Database, is_transient, lost_race
 
@@ -315,9 +316,12 @@ class Batcher:
             raise
         self._commits += 1
         self._memory.learn(commit.learned, commit.failed, commit.arrived)
+        if commit.left_deltas:
+            self._memory.unsettled.set()
         return commit.outcomes
 
     def _roll_back(self, error: BaseException) -> None:
+        self._memory.storage = Storage()  # the ids it has may be those of a transaction that never was
         connection = self._connection.get()
         try:
             transaction = connection.get_transaction()

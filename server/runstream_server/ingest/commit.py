@@ -4,7 +4,7 @@
     sessions created and locked, by id          watermarks are stable from here on
     runs declared, numbered, locked, by id      they can be neither deleted nor rewound
     each work judged                            apply, resend, gap, wait, refuse
-    params, tags, status; segments; latest
+    params, tags, status; segments; latest, or deltas of it
     watermarks compared and set
 
 Nothing here outlives a rollback: what was learned is handed over after the commit (`Memory.learn`).
@@ -30,7 +30,7 @@ from runstream_server.errors import (
     SessionExpired,
     Unavailable,
 )
-from runstream_server.ingest import console, events, latest, sessions
+from runstream_server.ingest import console, deltas, events, latest, sessions
 from runstream_server.ingest.collect import PartPoints, collect_session, collect_unary
 from runstream_server.ingest.memory import Memory, SessionRun
 from runstream_server.ingest.pieces import visible
@@ -86,6 +86,8 @@ class Commit:
     """Declarations that cannot be met."""
     arrived: set[SessionRun] = field(default_factory=set)
     """Runs that exist."""
+    left_deltas: bool = False
+    """Whether `latest_metrics` is to be brought up to date."""
     _known: dict[int, ServerError | None] = field(default_factory=dict)
     _twins: dict[int, UnaryWork] = field(default_factory=dict)
     _fences: dict[SessionRun, int] = field(default_factory=dict)
@@ -403,7 +405,10 @@ class Commit:
         if not parts:
             return
         rows = [SegmentRow(item.part, len(item.points), encode(item.points)) for item in parts]
-        self.memory.storage.write_segments(self.connection, rows)
+        ids = self.memory.storage.write_segments(self.connection, rows)
+        if self._leaves_deltas(parts):
+            self._leave(parts, ids)
+            return
         parts = self._shown(parts)
         if not parts:
             return
@@ -422,6 +427,19 @@ class Commit:
         latest.add_series(
             self.connection, runs, experiments, summarise(joined([item.points for item in parts]))
         )
+
+    def _leaves_deltas(self, parts: Sequence[PartPoints]) -> bool:
+        """Whether so many series have points that `latest_metrics` is brought up to date later."""
+        if self.connection.dialect.name == "sqlite" or self._fences:
+            return False
+        return sum(len(item.points.keys) for item in parts) >= deltas.MANY_SERIES
+
+    def _leave(self, parts: Sequence[PartPoints], segments: Sequence[int]) -> None:
+        sizes = [len(item.points.keys) for item in parts]
+        runs, experiments = [item.part.run for item in parts], [item.experiment for item in parts]
+        summed = summarise(joined([item.points for item in parts]))
+        deltas.write(self.connection, runs, segments, experiments, sizes, summed)
+        self.left_deltas = True
 
     def _shown(self, parts: Sequence[PartPoints]) -> Sequence[PartPoints]:
         """Return the points that rewinds leave visible; what ended sources deliver late may be hidden."""

@@ -20,7 +20,7 @@ from runstream_server.ingest.bounds import Bounds
 from runstream_server.ingest.pieces import Range
 from runstream_server.ingest.points import Points, distinct, merge
 from runstream_server.ingest.recount import recount
-from runstream_server.ingest.scan import ChunkHead, SourceGeneration, read_chunk, read_heads
+from runstream_server.ingest.scan import ChunkHead, SourceGeneration, read_chunk, read_heads, settled
 from runstream_server.ingest.storage import Part, Storage
 from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
@@ -46,7 +46,7 @@ class Compacted:
     """Repetitions removed."""
 
 
-def compact(connection: sa.Connection, storage: Storage, run: int, max_points: int) -> Compacted:
+def compact(connection: sa.Connection, run: int, max_points: int) -> Compacted:
     """Compact up to `max_points` points of segments of one run; nothing when another holds them."""
     held = connection.scalar(
         sa.select(runs.c.id)
@@ -55,6 +55,7 @@ def compact(connection: sa.Connection, storage: Storage, run: int, max_points: i
     )
     if held is None or not _alone(connection, run):
         return Compacted()
+    storage = Storage()
     chosen, is_all = _choose_segments(connection, run, max_points)
     taken = total = repeated = 0
     keys: set[str] = set()
@@ -85,11 +86,14 @@ def _alone(connection: sa.Connection, run: int) -> bool:
 def _choose_segments(
     connection: sa.Connection, run: int, max_points: int
 ) -> tuple[dict[SourceGeneration, list[int]], bool]:
-    """Return ids of segments, locked, by source and generation; and whether they are all there are."""
+    """Return ids of segments, locked, by source and generation; and whether they are all there are.
+
+    Those that `latest_metrics` lacks wait: with the points of their chunk they would be counted twice.
+    """
     table = segments_table.c
     rows = connection.execute(
         sa.select(table.id, table.source, table.generation, table.n)
-        .where(table.run == run)
+        .where(table.run == run, settled())
         .order_by(table.id)
         .with_for_update(skip_locked=True)
     )

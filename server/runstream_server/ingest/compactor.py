@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from runstream_server.errors import ServerError
 from runstream_server.ingest import sessions
 from runstream_server.ingest.compaction import compact
-from runstream_server.ingest.storage import Storage
 from runstream_server.store import idempotency
 from runstream_server.store.engine import Database
 from runstream_server.store.leases import release, take
@@ -45,7 +44,6 @@ class Compactor:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._storage = Storage()
         self._holder = uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="compactor", daemon=True)
@@ -84,7 +82,7 @@ class Compactor:
         total = 0
         while not self._stop.is_set():
             begin = time.monotonic()
-            done = self._db.write(compact, self._storage, run, limit)
+            done = self._db.write(compact, run, limit)
             total += done.points
             if done.segments:
                 logger.info(

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from runstream.v1 import runs_pb2
 from runstream_server.errors import AlreadyExists
 from runstream_server.ingest import chunks, latest, segments, summaries
+from runstream_server.ingest.deltas import settle
 from runstream_server.ingest.pieces import visible
 from runstream_server.ingest.scan import Limits, read_limits
 from runstream_server.ingest.storage import Part, SegmentRow, Storage
@@ -52,7 +53,7 @@ class Fork:
     """User as the client says."""
 
 
-def fork(connection: sa.Connection, storage: Storage, asked: Fork) -> runs_pb2.ForkRunResponse:
+def fork(connection: sa.Connection, asked: Fork) -> runs_pb2.ForkRunResponse:
     """Create the child, or return it when it is there.
 
     Raises: NotFound; InvalidArgument for a deleted run or experiment; AlreadyExists when the child's id is
@@ -73,7 +74,8 @@ def fork(connection: sa.Connection, storage: Storage, asked: Fork) -> runs_pb2.F
             raise run_not_found(asked.new_run_id, "new_run_id")
         if made:
             _copy_rows(connection, parent, child)
-            _copy_points(connection, storage, parent, child, _ALL if asked.step is None else asked.step)
+            _copy_points(connection, Storage(), parent, child, _ALL if asked.step is None else asked.step)
+    settle(connection, [child.run])
     count = sa.select(sa.func.sum(t.latest_metrics.c.count)).where(t.latest_metrics.c.run == child.run)
     points = int(connection.scalar(count) or 0)
     return runs_pb2.ForkRunResponse(run=read_run(connection, asked.new_run_id), points=points)

@@ -1,10 +1,11 @@
 """What the writer remembers between commits: only what may be lost or is written for good.
 
-Used by the writer's thread alone.
+Used by the writer's thread alone, but for `unsettled`.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Memory:
     ensure_experiment: EnsureExperiment
     """Finds or creates an experiment by name."""
     storage: Storage = field(default_factory=Storage)
-    """Writes segments."""
+    """Writes segments; another one after a transaction that did not commit."""
     console_bytes: int = 64 << 20
     """Console output kept of one run, in bytes of text."""
     sources: dict[SessionRun, int] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class Memory:
     """Generation of a run that was looked at, and the one that a source's points are of since a rewind."""
     failed: dict[SessionRun, metrics_pb2.RunDeclaration] = field(default_factory=dict)
     """Declarations that could not be met, tried again with every batch that needs them."""
+    unsettled: threading.Event = field(default_factory=threading.Event)
+    """Set when a commit left deltas; the settler waits for it."""
     clock: Callable[[], float] = time.monotonic
     """Seconds."""
     _since: dict[SessionRun, float] = field(default_factory=dict)

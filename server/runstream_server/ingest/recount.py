@@ -2,7 +2,7 @@
 
 Writers add to a row in the transaction of its points. With the rows locked, every commit that added to them
 is visible to the next statement and no other can add before ours; so what is counted then is what the rows
-must say.
+must say. Segments with deltas (deltas.py) are not counted: what they add up to comes later.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _summaries(connection: sa.Connection, run: int, names: list[str] | None) -> 
             parts.append(head.summaries)
         elif len(points := visible(read_chunk(connection, run, head), limit)):
             parts.append(summarise(points))
-    for _, generation, points in iter_segments(connection, run, names, None):
+    for _, generation, points in iter_segments(connection, run, names, None, settled_only=True):
         if len(shown := visible(points, limits.of(generation))):
             parts.append(summarise(shown))
     return merge(parts) if parts else None

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from runstream.v1 import runs_pb2
 from runstream_server.errors import FailedPrecondition
+from runstream_server.ingest.deltas import settle
 from runstream_server.ingest.recount import recount_run
 from runstream_server.store.liveness import live
 from runstream_server.store.run_locks import RunKey, lock_active
@@ -27,6 +28,7 @@ def rewind(
     InvalidArgument for a deleted run.
     """
     key = lock_active(connection, run_id, "update")
+    settle(connection, [key.run])
     before = _visible(connection, key)
     _fence(connection, key, session_id)
     generation = _begin_generation(connection, key)
@@ -42,6 +44,7 @@ def unrewind(connection: sa.Connection, run_id: str) -> runs_pb2.UnrewindRunResp
     Raises: NotFound; InvalidArgument for a deleted run; FailedPrecondition when there is none to undo.
     """
     key = lock_active(connection, run_id, "update")
+    settle(connection, [key.run])
     table = rewinds.c
     last = connection.execute(
         sa.select(table.generation, table.step)

@@ -16,7 +16,7 @@ from runstream_server.ingest.points import Points, merge
 from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
 from runstream_server.store.tables import chunks as chunks_table
-from runstream_server.store.tables import rewinds
+from runstream_server.store.tables import latest_deltas, rewinds
 from runstream_server.store.tables import segments as segments_table
 
 _CACHED_CHUNKS = 4
@@ -90,11 +90,21 @@ def read_segments(
 
 
 def iter_segments(
-    connection: sa.Connection, run: int, keys: Iterable[str] | None, source: int | None
+    connection: sa.Connection,
+    run: int,
+    keys: Iterable[str] | None,
+    source: int | None,
+    *,
+    settled_only: bool = False,
 ) -> Iterator[tuple[int, int, Points]]:
-    """Yield (source, generation, points) of each segment that has points of the keys (all when None)."""
+    """Yield (source, generation, points) of each segment that has points of the keys (all when None).
+
+    settled_only: leave out those that `latest_metrics` lacks.
+    """
     table = segments_table.c
     query = sa.select(table.source, table.generation, table.data).where(table.run == run)
+    if settled_only:
+        query = query.where(settled())
     if source is not None:
         query = query.where(table.source == source)
     wanted = None if keys is None else frozenset(keys)
@@ -103,6 +113,12 @@ def iter_segments(
             points = segments.decode(row[2], wanted)
             if len(points):
                 yield row[0], row[1], points
+
+
+def settled() -> sa.ColumnElement[bool]:
+    """Return the condition that `latest_metrics` has what a segment's points add up to."""
+    segment, delta = segments_table.c, latest_deltas.c
+    return ~sa.exists().where(delta.run == segment.run, delta.segment == segment.id)
 
 
 def read_limits(connection: sa.Connection, run: int) -> Limits:

@@ -5,7 +5,6 @@ PostgreSQL takes them by binary COPY, which moves large values without a detour;
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from sqlalchemy import exc
 
 from runstream_server.ingest.arrays import parameter
 from runstream_server.ingest.chunks import Chunk
-from runstream_server.store.tables import ID_BLOCK, chunks, segments
+from runstream_server.store.tables import ID_BLOCK, chunks, latest_deltas, segments
 
 _SEGMENT_COLUMNS = [column.name for column in segments.columns]
 _CHUNK_COLUMNS = [column.name for column in chunks.columns]
@@ -35,7 +34,9 @@ def type_of(column: sa.Column[Any]) -> str:
     return _BY_CLASS[type(column.type)]
 
 
-_TYPES = {column.name: type_of(column) for table in (segments, chunks) for column in table.columns}
+_TYPES = {
+    column.name: type_of(column) for table in (segments, chunks, latest_deltas) for column in table.columns
+}
 
 
 _COPY_BYTES = 1 << 18
@@ -61,32 +62,31 @@ class SegmentRow(NamedTuple):
 
 
 class Ids:
-    """Hands out row ids of one sequence, a block of ID_BLOCK for each look at the database; thread-safe.
+    """Hands out row ids of one sequence, a block of ID_BLOCK for each look at the database.
 
-    A block that is not used up is lost, which leaves gaps and harms nothing.
+    A block that is not used up is lost, which leaves gaps and harms nothing. One that was taken in a
+    transaction that did not commit must not be used: after a crash PostgreSQL gives it to somebody else, too.
     """
 
     def __init__(self, sequence: str) -> None:
         self._sequence = sequence
         self._free = range(0)
-        self._lock = threading.Lock()
 
     def take(self, connection: sa.Connection, count: int) -> list[int]:
         """Return `count` ids that no one else gets."""
         ids: list[int] = []
-        with self._lock:
-            while len(ids) < count:
-                if not self._free:
-                    first = connection.scalar(sa.text("SELECT nextval(:name)"), {"name": self._sequence})
-                    self._free = range(int(first or 0), int(first or 0) + ID_BLOCK)
-                some = min(count - len(ids), len(self._free))
-                ids += self._free[:some]
-                self._free = self._free[some:]
+        while len(ids) < count:
+            if not self._free:
+                first = connection.scalar(sa.text("SELECT nextval(:name)"), {"name": self._sequence})
+                self._free = range(int(first or 0), int(first or 0) + ID_BLOCK)
+            some = min(count - len(ids), len(self._free))
+            ids += self._free[:some]
+            self._free = self._free[some:]
         return ids
 
 
 class Storage:
-    """Writes segments and chunks of one database."""
+    """Writes segments and chunks, for one transaction or one after the other while they commit."""
 
     def __init__(self) -> None:
         self.segment_ids = Ids("segment_ids")
@@ -94,8 +94,8 @@ class Storage:
         self.chunk_ids = Ids("chunk_ids")
         """Ids of chunks, on PostgreSQL."""
 
-    def write_segments(self, connection: sa.Connection, rows: Sequence[SegmentRow]) -> None:
-        """Insert segments."""
+    def write_segments(self, connection: sa.Connection, rows: Sequence[SegmentRow]) -> list[int]:
+        """Insert segments and return their ids."""
         if connection.dialect.name == "sqlite":
             ids = _next_ids(connection, segments, [row.part.run for row in rows])
         else:
@@ -104,7 +104,8 @@ class Storage:
             (row.part.run, id_, row.part.source, row.part.generation, row.n, row.data)
             for id_, row in zip(ids, rows, strict=True)
         ]
-        _insert(connection, segments.name, _SEGMENT_COLUMNS, tuples)
+        insert_rows(connection, segments, _SEGMENT_COLUMNS, tuples)
+        return ids
 
     def write_chunks(self, connection: sa.Connection, part: Part, rows: Sequence[Chunk]) -> None:
         """Insert chunks of one part."""
@@ -130,7 +131,7 @@ class Storage:
             )
             for id_, row in zip(ids, rows, strict=True)
         ]
-        _insert(connection, chunks.name, _CHUNK_COLUMNS, tuples)
+        insert_rows(connection, chunks, _CHUNK_COLUMNS, tuples)
 
 
 def _next_ids(connection: sa.Connection, table: sa.Table, runs: Sequence[int]) -> list[int]:
@@ -146,10 +147,11 @@ def _next_ids(connection: sa.Connection, table: sa.Table, runs: Sequence[int]) -
     return ids
 
 
-def _insert(
-    connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
+def insert_rows(
+    connection: sa.Connection, into: sa.Table, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
 ) -> None:
-    names = ", ".join(columns)
+    """Insert rows of a table of this module's types, many or large, the fastest way there is for them."""
+    table, names = into.name, ", ".join(columns)
     if not rows:
         return
     if connection.dialect.name == "sqlite":

@@ -202,10 +202,14 @@ def merge(parts: Sequence[Summaries]) -> Summaries:
         [key for part in parts for key in part.keys],
         *(np.concatenate(column) for column in zip(*(part.columns for part in parts), strict=True)),
     )
-    index = np.array([position[key] for key in joined.keys], np.int64)
-    order = np.lexsort((value_rank(joined.last), joined.last_timestamp, joined.max_step, index))
+    return merge_sorted(joined, np.array([position[key] for key in joined.keys], np.int64))
+
+
+def merge_sorted(rows: Summaries, index: Ints) -> Summaries:
+    """Return one row for each series: row i is of series `index[i]`, and so is the order of the result."""
+    order = np.lexsort((value_rank(rows.last), rows.last_timestamp, rows.max_step, index))
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))
-    return merge_rows(joined.pick(order), starts)
+    return merge_rows(rows.pick(order), starts)
 
 
 def encode(summaries: Summaries) -> bytes:

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 from runstream.v1 import metrics_pb2, runs_pb2
 from runstream_server.errors import Exhausted, InvalidArgument, ServerError, SessionTaken, Unavailable
+from runstream_server.ingest import deltas
 from runstream_server.ingest.batcher import Batcher
 from runstream_server.ingest.memory import Memory
 from runstream_server.ingest.rights import Rights
+from runstream_server.ingest.settler import Settler
 from runstream_server.ingest.work import Dictionary, Outcome, SessionWork, UnaryWork, Work
 from runstream_server.store.engine import Database
 from runstream_server.store.idempotency import current
@@ -47,12 +49,15 @@ class MetricWriter:
         """Points of one batch above which it is refused."""
         memory = Memory(ensure_experiment, console_bytes=console_bytes)
         self.batcher = Batcher(db, memory, queue_bytes=queue_bytes)
+        self._settler = Settler(db, memory.unsettled)
+        db.settle = deltas.settle_all
         self.closing = asyncio.Event()
         """Set when streams must end: they stop reading, acknowledge what they took, and go."""
 
     def start(self) -> None:
-        """Start the writer's thread; call it in the event loop."""
+        """Start the writer's threads; call it in the event loop."""
         self.batcher.start()
+        self._settler.start()
 
     def begin_drain(self) -> None:
         """Ask all streams to end."""
@@ -62,6 +67,7 @@ class MetricWriter:
         """Commit what is queued, within `grace` seconds, and end the thread; the rest is UNAVAILABLE."""
         self.begin_drain()
         await self.batcher.stop(grace)
+        await asyncio.to_thread(self._settler.stop)
 
     async def log_batch(
         self,

@@ -13,7 +13,6 @@ from runstream_server.context import Context
 from runstream_server.ingest import console
 from runstream_server.ingest.fork import Fork, fork
 from runstream_server.ingest.rewind import rewind, unrewind
-from runstream_server.ingest.storage import Storage
 from runstream_server.search.paging import Pager
 from runstream_server.store.run_locks import resolve, run_not_found
 from runstream_server.store.run_sources import list_sources
@@ -28,7 +27,6 @@ class RunHistory:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._storage = Storage()
         self._pager = Pager(context.db)
 
     async def RewindRun(self, request: runs_pb2.RewindRunRequest, context: Any) -> runs_pb2.RewindRunResponse:
@@ -57,7 +55,7 @@ class RunHistory:
             experiment=v.parse_experiment_id(experiment) if experiment else None,
             user_id=v.check_user(request.user_id),
         )
-        return await self._context.call(self._context.db.write, fork, self._storage, asked)
+        return await self._context.call(self._context.db.write, fork, asked)
 
     async def ListRunSources(
         self, request: runs_pb2.ListRunSourcesRequest, context: Any

@@ -62,6 +62,8 @@ class Database:
                 self._watch = _bound_statements(self.engine, statement_timeout)
         else:
             self.engine = _sqlite_engine(self.url, pool_size)
+        self.settle: Callable[[Database], None] = _cannot_settle
+        """Brings `latest_metrics` up to date; the metric writer sets it."""
         self.waits = PoolWaits()
         """How often the pool ran dry."""
         self.dialect = self.engine.dialect.name
@@ -93,6 +95,18 @@ class Database:
             options["isolation_level"] = "REPEATABLE READ"
         return self._run(options, False, work, *args, **kwargs)
 
+    def read_latest(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work`, which reads `latest_metrics`, as `read` does: all that was acknowledged is there."""
+        if self.is_sqlite:
+            return self.read(work, *args, **kwargs)
+        try:
+            return self.read(_if_settled, work, *args, **kwargs)
+        except _Unsettled:
+            self.settle(self)
+        return self.read(work, *args, **kwargs)
+
     def _run(
         self,
         options: dict[str, Any],
@@ -107,7 +121,7 @@ class Database:
             try:
                 with self.waits.connect(self.engine) as connection:
                     return _transaction(connection.execution_options(**options), work, *args, **kwargs)
-            except ServerError:
+            except (ServerError, _Unsettled):
                 raise
             except _CommitLost as lost:
                 # Whether it happened is not known: doing it again could do it twice.
@@ -126,6 +140,27 @@ class Database:
         self.engine.dispose()
         if self._watch:
             self._watch.close()
+
+
+def _cannot_settle(_: Database) -> None:
+    raise Internal("latest metrics are to be brought up to date, and this process has no metric writer")
+
+
+class _Unsettled(Exception):
+    """Raised before a read when there is something to add up first."""
+
+
+def _if_settled(
+    connection: sa.Connection,
+    work: Callable[Concatenate[sa.Connection, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    # One round trip, where there is nothing to add up nearly always.
+    if connection.exec_driver_sql("SELECT EXISTS (SELECT FROM latest_deltas)").scalar():
+        raise _Unsettled
+    return work(connection, *args, **kwargs)
 
 
 class _CommitLost(Exception):

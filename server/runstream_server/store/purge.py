@@ -30,6 +30,7 @@ ROWS = 200
 _OF_RUN = (
     t.params,
     t.tags,
+    t.latest_deltas,
     t.latest_metrics,
     t.segments,
     t.chunks,

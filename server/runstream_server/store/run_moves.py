@@ -10,7 +10,16 @@ from runstream_server.store.bulk import among, insert
 from runstream_server.store.run_creation import MOVED_FROM_TAG, lock_experiment
 from runstream_server.store.run_data import TagRow, write_tags
 from runstream_server.store.run_locks import RunKey, lock_runs, require_active, run_not_found
-from runstream_server.store.tables import datasets, input_tags, inputs, latest_metrics, params, runs, tags
+from runstream_server.store.tables import (
+    datasets,
+    input_tags,
+    inputs,
+    latest_deltas,
+    latest_metrics,
+    params,
+    runs,
+    tags,
+)
 
 
 def move_runs(connection: sa.Connection, run_ids: Sequence[str], experiment: int) -> None:
@@ -25,7 +34,7 @@ def move_runs(connection: sa.Connection, run_ids: Sequence[str], experiment: int
     ids = [key.run for key in moving]
     for table, column in (
         (runs, runs.c.id),
-        *((table, table.c.run) for table in (params, tags, latest_metrics)),
+        *((table, table.c.run) for table in (params, tags, latest_deltas, latest_metrics)),
     ):
         statement = sa.update(table).where(among(connection, column, ids))
         connection.execute(statement.values(experiment=experiment))

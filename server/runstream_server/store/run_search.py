@@ -43,7 +43,7 @@ def search_runs(db: Database, pager: Pager, request: runs_pb2.SearchRunsRequest)
     )
     if not experiments:
         return RunPage()
-    return db.read(_search, prepared, experiments, view, parts)
+    return db.read_latest(_search, prepared, experiments, view, parts)
 
 
 def experiment_keys(ids: Iterable[str], field: str = "experiment_ids") -> list[int]:

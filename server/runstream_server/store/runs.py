@@ -95,7 +95,7 @@ class RunStore:
 
     def get_run(self, run_id: str) -> runs_pb2.Run:
         """Return a run, active or deleted, with everything it logged. Raises: NotFound."""
-        return self.db.read(read_run, run_id)
+        return self.db.read_latest(read_run, run_id)
 
     def update_run(
         self,

@@ -178,6 +178,19 @@ latest_metrics = sa.Table(
     sa.Index("latest_metrics_by_value", "experiment", "key", "is_nan", "value", "run"),
 )
 
+latest_deltas = sa.Table(
+    "latest_deltas",
+    metadata,
+    _int("run", primary_key=True),
+    _int("segment", primary_key=True),
+    _int("experiment"),
+    # Keys, UTF-8, with a NUL between them.
+    sa.Column("keys", sa.LargeBinary, nullable=False),
+    # Their summaries, see ingest/deltas.py.
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+"""What the points of a segment add to `latest_metrics`, until it is added; PostgreSQL only."""
+
 sessions = sa.Table(
     "sessions",
     metadata,

@@ -46,7 +46,7 @@ def aggregate_runs(
             request.max_points if request.HasField("max_points") else POINTS, MAX_POINTS, "max_points"
         )
     selection = select_runs(pager, request.query, 1)
-    return db.read(_aggregate, selection, group_by, metrics, points)
+    return db.read_latest(_aggregate, selection, group_by, metrics, points)
 
 
 def _aggregate(

@@ -28,7 +28,7 @@ def compare_runs(db: Database, request: views_pb2.CompareRunsRequest) -> views_p
         raise InvalidArgument(f"expected 1 to {MAX_RUNS} runs, not {len(run_ids)}", field="run_ids")
     if len(set(run_ids)) < len(run_ids):
         raise InvalidArgument("a run is named twice", field="run_ids")
-    return db.read(_compare, run_ids, request.differing_only)
+    return db.read_latest(_compare, run_ids, request.differing_only)
 
 
 def _compare(

@@ -58,7 +58,7 @@ def describe_runs(
     selection = select_runs(pager, request.query, count, request.page_token, identity)
     kind, key = selection.prepared.position or (0, "")
     keys = _Keys(request.prefix, (int(kind or 0), str(key)), count, request.fold)
-    return db.read(_describe, selection, keys)
+    return db.read_latest(_describe, selection, keys)
 
 
 def _describe(connection: sa.Connection, selection: Selection, keys: _Keys) -> views_pb2.DescribeRunsResponse:

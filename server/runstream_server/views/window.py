@@ -54,7 +54,7 @@ def window_runs(
     digest = hashlib.sha256(json.dumps(of).encode()).digest()
     snapshot = request.snapshot
     if not snapshot and not request.page_token:
-        keys = db.read(ordered_keys, selection, MAX_FROZEN)
+        keys = db.read_latest(ordered_keys, selection, MAX_FROZEN)
         if keys is not None:
             snapshot = secrets.token_hex(16)
             db.write(_store, snapshot, digest, keys)
@@ -65,7 +65,7 @@ def window_runs(
             f"an offset needs a frozen order, of at most {MAX_FROZEN:,} runs; follow next_page_token",
             field="offset",
         )
-    return db.read(_loose, request, selection, terms)
+    return db.read_latest(_loose, request, selection, terms)
 
 
 def _store(connection: sa.Connection, name: str, digest: bytes, keys: NDArray[np.int64]) -> None:
@@ -95,7 +95,7 @@ def _frozen(
     if row.expiry_time < now_ms() + LIFETIME_MS // 2:
         db.write(_renew, snapshot)
     keys = np.frombuffer(bytes(row.part or b""), "<i8").tolist()
-    response = db.read(_load, keys, request, selection, terms)
+    response = db.read_latest(_load, keys, request, selection, terms)
     response.total, response.frozen, response.snapshot = row.total, True, snapshot
     return response
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from runstream.v1 import metrics_pb2, metrics_pb2_grpc, runs_pb2, runs_pb2_grpc
-from runstream_server.ingest import sessions
+from runstream_server.ingest import deltas, sessions, settler
 from runstream_server.ingest.compactor import Compactor
 from runstream_server.store.tables import latest_metrics, runs
 from tests.in_process import running_server
@@ -64,7 +64,7 @@ def test_fifty_writers_of_the_same_keys_do_not_stand_in_each_other_s_way(server,
         unary = sum(5 * len(KEYS) for n in range(20) if n % 3 == at)
         assert counts.pop(0) == unary
         assert counts == dict.fromkeys(range(1, 11), 10 * len(KEYS))
-        rows = server.server.context.db.read(_latest, run_id)
+        rows = server.server.context.db.read_latest(_latest, run_id)
         assert [(row.key, row.count, row.step) for row in rows] == [
             (key, sum(counts.values()) // len(KEYS) + unary // len(KEYS), 9) for key in sorted(KEYS)
         ]
@@ -83,8 +83,11 @@ def deadlocks(dsn):
     [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
     ids=["short", "minute"],
 )
-def test_fifty_writers_of_overlapping_keys_never_deadlock(postgres_dsn, seconds):
+@pytest.mark.parametrize("many_series", [deltas.MANY_SERIES, 1], ids=["at once", "deltas"])
+def test_fifty_writers_of_overlapping_keys_never_deadlock(postgres_dsn, monkeypatch, seconds, many_series):
     """Streams of three runs each, unary calls and a compactor at two servers, in orders of their own."""
+    monkeypatch.setattr(deltas, "MANY_SERIES", many_series)
+    monkeypatch.setattr(settler, "PAUSE", 0.05)
     with running_server(postgres_dsn) as one, running_server(postgres_dsn) as two:
         runs = [create_run(one) for _ in range(3)]
         end = time.monotonic() + seconds
@@ -100,7 +103,7 @@ def test_fifty_writers_of_overlapping_keys_never_deadlock(postgres_dsn, seconds)
         for at, run_id in enumerate(runs):
             counts = stored_points(db, run_id)
             assert sum(counts.values()) == sum(counted[at] for counted in sent)
-            rows = db.read(_latest, run_id)
+            rows = db.read_latest(_latest, run_id)
             assert sum(row.count for row in rows) == sum(counts.values())
         assert min(sum(counted) for counted in sent) > 0
     assert deadlocks(postgres_dsn) == 0

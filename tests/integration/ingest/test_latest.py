@@ -44,7 +44,7 @@ def stored(server, run):
 
     return {
         row.key: (row.count, row.nan_count, row.min, row.max, row.min_step, row.max_step, row.step)
-        for row in server.server.context.db.read(read)
+        for row in server.server.context.db.read_latest(read)
     }
 
 

@@ -68,7 +68,7 @@ def test_a_run_moves_while_it_streams(server, other, places):
     assert stored_points(database, run_id) == {1: BATCHES * (POINTS + 1)}
     Compactor(database).run_once(force=True)
     assert stored_points(database, run_id) == {1: BATCHES * (POINTS + 1)}
-    counts = database.read(rows_by_experiment, run_id)
+    counts = database.read_latest(rows_by_experiment, run_id)
     assert counts["latest_metrics"] == {last: BATCHES + 1}
     assert counts["params"] == {last: BATCHES}
     assert set(counts["tags"]) == {last}
