@@ -5,7 +5,7 @@
 
 logged        log calls that returned (of a process that was cut, one more may have taken effect)
 acknowledged  what its journal no longer holds, because the server said that it is stored
-stored        counted in segments and chunks, before reads remove duplicates
+stored        counted in segments and chunks, before reads remove duplicates, and what compactions removed
 read          what a reader gets; doubled is what is stored beyond that
 """
 

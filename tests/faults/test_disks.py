@@ -39,7 +39,7 @@ def counted_as_lost(disk: Path) -> int:
 
 def count(stack: Stack, disk: Path, trained: Trainer, lost: int) -> Counts:
     """Compare; return the counts, in which a call that was told to be lost is not acknowledged."""
-    logged, stored = trained.returned, sum(stack.counts(trained.run_id).values())
+    logged, stored = trained.returned, sum(stack.counts(trained.run_id).values()) + stack.compacted_away()
     with rs.Client(stack.server.http) as client:
         series = client.get_metric_series([trained.run_id], [f"series{i}" for i in range(SERIES)])
     read = sum(len(set(column.values.tolist())) for column in series)

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from runstream.v1 import metrics_pb2, runs_pb2
-from runstream_server.ingest import sessions
+from runstream_server.ingest import compactor, sessions
 from runstream_server.ingest.commit import Commit
 from tests.doors import GrpcDoor
 from tests.faults import dying_server
@@ -32,6 +32,12 @@ from tests.streams import Session, numbered, stream_to
 RANKS = 32
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 60 * ROUNDS)]
+
+
+@pytest.fixture(autouse=True)
+def uncompacted(monkeypatch):
+    """Let nothing be compacted: repetitions would go, and here they are counted."""
+    monkeypatch.setattr(compactor, "INTERVAL", 3600.0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -87,7 +87,7 @@ def check(stack: Stack, held: Job) -> Counts:
         series = client.get_metric_series([held.run_id], [f"worker{n}" for n in range(WORKERS + 1)])
         status = client.get_run(held.run_id).info.status
     values = {column.key: column.values.tolist() for column in series}
-    read, stored = sum(map(len, values.values())), sum(by_source.values())
+    read, stored = sum(map(len, values.values())), sum(by_source.values()) + stack.compacted_away()
     slowest = max(slowest for _, slowest in cells) / 1e9
     line = Counts(stack.store, logged, logged - left_in(stack.state), stored, read, slowest)
     for number, (returned, _) in enumerate(cells):

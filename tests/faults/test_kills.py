@@ -8,6 +8,7 @@ return.
 
 import functools
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ class Stack:
         finally:
             db.close()
 
+    def compacted_away(self) -> int:
+        """Return how many repeated points compactions removed: they were stored twice all the same."""
+        log = Path(self.server.process.log).read_text(errors="replace")
+        return sum(map(int, re.findall(r"(\d+) points were repeated", log)))
+
 
 def _count(connection: sa.Connection, run_id: str) -> dict[int, int]:
     run = connection.scalar(sa.select(runs.c.id).where(runs.c.run_id == run_id))
@@ -83,7 +89,7 @@ def check(stack: Stack, trained: Trainer, *, cut: bool = False, state: Path | No
     """
     run_id, logged = trained.run_id, trained.returned
     by_source = stack.counts(run_id)
-    stored = sum(by_source.values())
+    stored = sum(by_source.values()) + stack.compacted_away()
     with rs.Client(stack.server.http) as client:
         series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
     values = np.sort(np.concatenate([column.values for column in series])) if series else np.zeros(0)

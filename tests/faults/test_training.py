@@ -37,7 +37,7 @@ def check_job(stack: Stack, job: list[Trainer], killed: int = 0) -> Counts:
     (run_id,) = {rank.run_id for rank in job}
     logged = [rank.returned for rank in job]
     by_source = stack.counts(run_id)
-    stored = sum(by_source.values())
+    stored = sum(by_source.values()) + stack.compacted_away()
     with rs.Client(stack.server.http) as client:
         series = client.get_metric_series([run_id], [f"series{i}" for i in range(SERIES)])
         sources = client.list_run_sources(run_id).sources
