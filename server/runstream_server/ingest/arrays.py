@@ -80,6 +80,11 @@ def blobs(values: Sequence[bytes]) -> BinaryArray:
     return _array("bytea", len(values), b"".join(map(_cell, values)))
 
 
+def cell(kind: str, value: object) -> bytes:
+    """Return one number or flag as a binary parameter, without an array around it."""
+    return _CELLS[kind].pack(0, value)[_LENGTH.size :]
+
+
 def _cell(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 

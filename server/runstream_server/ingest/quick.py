@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy import exc
 
 from runstream.v1 import metrics_pb2
 from runstream_server.ingest import latest, segments
-from runstream_server.ingest.arrays import blobs, numbers, parameter, texts
+from runstream_server.ingest.arrays import blobs, cell, numbers, parameter, texts
 from runstream_server.ingest.collect import by_run, unary_points
 from runstream_server.ingest.latest import LatestRow
 from runstream_server.ingest.storage import Storage
@@ -31,8 +31,9 @@ MAX_POINTS = 1 << 14
 """More make a statement larger than is worth holding together."""
 
 _LATEST = latest.COLUMNS[3:]
+_NUMBERED = [f"%s::{latest.TYPES[name]}" for name in _LATEST]
 # Text, with names of columns in it: SQLAlchemy would compile and bind it anew for every LogMetric.
-_STATEMENT = f"""
+_MANY = f"""
 WITH held AS (
     SELECT id, run_id, experiment, generation FROM runs
     WHERE run_id = ANY(%s::text[]) AND deleted_time IS NULL ORDER BY id FOR KEY SHARE
@@ -44,18 +45,40 @@ WITH held AS (
 ), counted AS (
     INSERT INTO latest_metrics AS l (run, key, experiment, {", ".join(_LATEST)})
     SELECT held.id, new.key, held.experiment, {", ".join("new." + name for name in _LATEST)}
-    FROM unnest(%s::text[], %s::text[], {", ".join(f"%s::{latest.TYPES[name]}[]" for name in _LATEST)})
+    FROM unnest(%s::text[], %s::text[], {", ".join(f"{cast}[]" for cast in _NUMBERED)})
         AS new (run_id, key, {", ".join(_LATEST)})
     JOIN held USING (run_id) ORDER BY held.id, new.key COLLATE "C"
     {latest.UPSERT_POSTGRESQL}
 )
 SELECT run_id FROM held
 """
-_NAME = b"runstream_quick"
+# The same of one point, which most calls are: arrays and joins of one row take a quarter of the statement.
+_ONE = f"""
+WITH held AS (
+    SELECT id, run_id, experiment, generation FROM runs
+    WHERE run_id = %s::text AND deleted_time IS NULL FOR KEY SHARE
+), stored AS (
+    INSERT INTO segments (run, id, source, generation, n, data)
+    SELECT id, %s::bigint, 0, generation, 1, %s::bytea FROM held
+), counted AS (
+    INSERT INTO latest_metrics AS l (run, key, experiment, {", ".join(_LATEST)})
+    SELECT id, %s::text, experiment, {", ".join(_NUMBERED)} FROM held
+    {latest.UPSERT_POSTGRESQL}
+)
+SELECT run_id FROM held
+"""
 _UNKNOWN = b"26000"
 """SQLSTATE of a prepared statement that is not there."""
-_NUMBERS = count(1)
-_PREPARED = re.sub("%s", lambda _: f"${next(_NUMBERS)}", _STATEMENT).encode()
+
+
+def _prepared(statement: str) -> bytes:
+    """Return a statement whose parameters have numbers, as libpq has them."""
+    numbers = count(1)
+    return re.sub("%s", lambda _: f"${next(numbers)}", statement).encode()
+
+
+_STATEMENTS = {b"runstream_quick": _prepared(_MANY), b"runstream_point": _prepared(_ONE)}
+"""Statements by the name they are prepared under."""
 
 
 def suits(connection: sa.Connection, works: Sequence[Work]) -> bool:
@@ -84,30 +107,54 @@ def commit(connection: sa.Connection, works: Sequence[UnaryWork], storage: Stora
 
     Raises: DBAPIError; after a lost connection it may or may not have happened.
     """
-    grouped = {run_id: _packed(metrics) for run_id, metrics in by_run(works).items()}
+    grouped = by_run(works)
     ids = storage.segment_ids.take(connection, len(grouped))
     if transaction := connection.get_transaction():
         transaction.commit()  # of the sequence alone, once in a thousand times
-    rows = [(run_id, *row) for run_id, (_, _, found) in grouped.items() for row in found]
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    first = works[0].metrics[0]
+    if len(works) == len(works[0].metrics) == 1 and first.value == first.value:
+        name, parameters = b"runstream_point", _of_one(works[0].run_id, first, ids[0])
+    else:
+        name, parameters = b"runstream_quick", _of_many(grouped, ids)
+    try:
+        return _execute(raw, connection.info, name, parameters)
+    except psycopg.Error as error:
+        raise exc.DBAPIError("quick commit", None, error, connection_invalidated=raw.closed) from error
+
+
+def _of_one(run_id: str, metric: metrics_pb2.Metric, segment: int) -> list[bytes]:
+    """Return the parameters of the statement for one point, which is not NaN: nothing of it is NULL."""
+    point = metric.key, metric.step, metric.timestamp, metric.value
+    row = latest.row_of_point(*point)
+    return [
+        run_id.encode(),
+        cell("int8", segment),
+        segments.encode_point(*point),
+        row.key.encode(),
+        *(cell(latest.TYPES[name], value) for name, value in zip(_LATEST, row[3:], strict=True)),
+    ]
+
+
+def _of_many(grouped: Mapping[str, Sequence[metrics_pb2.Metric]], ids: Sequence[int]) -> list[bytes]:
+    """Return the parameters of the statement for any points: arrays."""
+    packed = {run_id: _packed(metrics) for run_id, metrics in grouped.items()}
+    rows = [(run_id, *row) for run_id, (_, _, found) in packed.items() for row in found]
     rows.sort(key=lambda row: (row[0], row[2]))
     columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True))
-    run_ids = texts(list(grouped))
+    run_ids = texts(list(packed))
     parameters = [
         run_ids,
         run_ids,
         numbers("int8", ids),
-        numbers("int4", [count for count, _, _ in grouped.values()]),
-        blobs([data for _, data, _ in grouped.values()]),
+        numbers("int4", [count for count, _, _ in packed.values()]),
+        blobs([data for _, data, _ in packed.values()]),
         texts(columns[0]),
         texts(columns[2]),
         *(parameter(latest.TYPES[name], column) for name, column in zip(_LATEST, columns[4:], strict=True)),
     ]
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, psycopg.Connection)
-    try:
-        return _execute(raw, connection.info, [item.data for item in parameters])
-    except psycopg.Error as error:
-        raise exc.DBAPIError("quick commit", None, error, connection_invalidated=raw.closed) from error
+    return [item.data for item in parameters]
 
 
 def _packed(metrics: Sequence[metrics_pb2.Metric]) -> tuple[int, bytes, list[LatestRow]]:
@@ -119,30 +166,32 @@ def _packed(metrics: Sequence[metrics_pb2.Metric]) -> tuple[int, bytes, list[Lat
     return len(points), segments.encode(points), list(latest.rows_of(0, 0, summarise(points)))
 
 
-def _execute(raw: psycopg.Connection[Any], known: dict[Any, Any], parameters: Sequence[bytes]) -> set[str]:
-    """Run the statement outside of any transaction, hence as one of its own, and return its rows.
+def _execute(
+    raw: psycopg.Connection[Any], known: dict[Any, Any], name: bytes, parameters: Sequence[bytes]
+) -> set[str]:
+    """Run a statement outside of any transaction, hence as one of its own, and return its rows.
 
     known: what is known of this connection. By libpq itself: a cursor, its adaptation of parameters and its
     waiting cost a third of the statement. The thread has nothing else to do, and libpq lets others run.
     """
     with raw.lock:
-        if not known.get(_NAME):
-            _prepare(raw, known)
-        result = _run(raw, parameters)
+        if not known.get(name):
+            _prepare(raw, known, name)
+        result = _run(raw, name, parameters)
         if result.error_field(DiagnosticField.SQLSTATE) == _UNKNOWN:
             # After a ROLLBACK psycopg has everything forgotten that was prepared. Nothing has happened yet.
-            _prepare(raw, known)
-            result = _run(raw, parameters)
+            _prepare(raw, known, name)
+            result = _run(raw, name, parameters)
         return _rows(raw, result)
 
 
-def _prepare(raw: psycopg.Connection[Any], known: dict[Any, Any]) -> None:
-    _rows(raw, raw.pgconn.prepare(_NAME, _PREPARED))
-    known[_NAME] = True
+def _prepare(raw: psycopg.Connection[Any], known: dict[Any, Any], name: bytes) -> None:
+    _rows(raw, raw.pgconn.prepare(name, _STATEMENTS[name]))
+    known[name] = True
 
 
-def _run(raw: psycopg.Connection[Any], parameters: Sequence[bytes]) -> PGresult:
-    return raw.pgconn.exec_prepared(_NAME, parameters, [Format.BINARY] * len(parameters))
+def _run(raw: psycopg.Connection[Any], name: bytes, parameters: Sequence[bytes]) -> PGresult:
+    return raw.pgconn.exec_prepared(name, parameters, [Format.BINARY] * len(parameters))
 
 
 def _rows(raw: psycopg.Connection[Any], result: PGresult) -> set[str]:
