@@ -42,6 +42,8 @@ BINARY = "runstream_binary"
 # serialization_failure, deadlock_detected, lock_not_available: the whole transaction may be run again.
 _LOST_RACE = frozenset({"40001", "40P01", "55P03"})
 _QUERY_CANCELED = "57014"
+# admin_shutdown, crash_shutdown, cannot_connect_now: the last words on a connection that is not yet closed.
+_ENDING = frozenset({"57P01", "57P02", "57P03"})
 
 
 class Database:
@@ -226,8 +228,11 @@ def _choose_format(
 
 def _close_cursor(context: sa.engine.ExceptionContext) -> None:
     """Close the cursor of a connection that broke: SQLAlchemy leaves that of a long read to the collector."""
+    if getattr(context.original_exception, "sqlstate", None) in _ENDING:
+        context.is_disconnect = True
     cursor = getattr(context.execution_context, "cursor", None)  # there is none before the first statement
     if context.is_disconnect and cursor is not None:
+        cursor.connection.close()  # else closing a cursor that PostgreSQL keeps would ask it to
         cursor.close()
 
 
