@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Keeper:
         self._links = SocketLink(folder.socket())
         self._thread_link: Link | None = None
         self._watched = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watching = False
         self._lock = threading.Lock()
 
     def watch(self) -> None:
@@ -36,9 +37,10 @@ class Keeper:
         with self._lock:
             if self._config.sender == "thread":
                 self._thread_link = self._thread_link or start_thread(self._config, self._folder)
-            elif self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="runstream-keeper", daemon=True)
-                self._thread.start()
+            elif not self._watching:
+                # Not threading.Thread: its start() would wait for the thread within a log call.
+                _thread.start_new_thread(self._watch, ())
+                self._watching = True
 
     def link(self) -> Link:
         """Return a link to a sender that runs. Raises: Unavailable when none can be started."""
@@ -73,6 +75,5 @@ class Keeper:
 
     def _goes_on(self) -> bool:
         with self._lock:
-            if not self._writing():
-                self._thread = None
-            return self._thread is not None
+            self._watching = self._writing()
+            return self._watching

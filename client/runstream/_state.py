@@ -18,6 +18,7 @@ import struct
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -132,12 +133,14 @@ def machine() -> str:
     return _hash(_first_line("/etc/machine-id") or os.uname().nodename, boot_id())
 
 
+@cache
 def machine_id() -> str:
     """Return a short hash of this machine's id, the same after a restart; "" where it has none."""
     found = _first_line("/etc/machine-id")
     return _hash(found) if found else ""
 
 
+@cache
 def boot_id() -> str:
     """Return the kernel's id of this boot, or "" where there is none."""
     return _first_line("/proc/sys/kernel/random/boot_id")

@@ -2,9 +2,10 @@
 
     python -m tests.faults.loader PROGRESS WORKERS
 
-PROGRESS is a file mapped into memory that survives SIGKILL: a cell of two uint64 each for the parent and for
-every worker (log calls that returned, nanoseconds of the slowest), then the run id (32 bytes, ASCII), then a
-byte that a test sets to 1 to end the loops. Worker n logs the series `worker<n>`; the parent is number 0.
+PROGRESS is a file mapped into memory that survives SIGKILL: a cell of three uint64 each for the parent and
+for every worker, then the run id (32 bytes, ASCII), then a byte that a test sets to 1 to end the loops. A cell
+has log calls that returned, nanoseconds of the first, which makes a journal in a new process, and of the slowest of
+the others. Worker n logs the series `worker<n>`; the parent is number 0.
 """
 
 import mmap
@@ -13,7 +14,7 @@ import struct
 import sys
 import time
 
-CELL = struct.Struct("<QQ")
+CELL = struct.Struct("<QQQ")
 BURST = 100
 
 
@@ -24,13 +25,14 @@ def size(workers: int) -> int:
 
 def log(rs, shared: mmap.mmap, number: int) -> None:
     """Log values 0, 1, 2, … until told to stop."""
-    slowest, i = 0, 0
+    first, slowest, i = 0, 0, 0
     while not shared[-1]:
         for _ in range(BURST):
             before = time.perf_counter_ns()
             rs.log_metric(f"worker{number}", float(i), step=i)
-            slowest, i = max(slowest, time.perf_counter_ns() - before), i + 1
-            CELL.pack_into(shared, number * CELL.size, i, slowest)
+            spent = time.perf_counter_ns() - before
+            first, slowest, i = first or spent, max(slowest, spent) if i else 0, i + 1
+            CELL.pack_into(shared, number * CELL.size, i, first, slowest)
         time.sleep(0.02)  # the work itself; not a synchronisation
 
 
