@@ -24,6 +24,7 @@ from runstream_server.ingest.scan import ChunkHead, SourceGeneration, read_chunk
 from runstream_server.ingest.storage import Part, Storage
 from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
+from runstream_server.store.engine import BINARY
 from runstream_server.store.tables import chunks as chunks_table
 from runstream_server.store.tables import runs
 from runstream_server.store.tables import segments as segments_table
@@ -109,9 +110,8 @@ def _choose_segments(
 
 def _read_segments(connection: sa.Connection, run: int, ids: Sequence[int]) -> Points:
     table = segments_table.c
-    rows = connection.execute(
-        sa.select(table.data).where(table.run == run, among(connection, table.id, ids)).order_by(table.id)
-    )
+    query = sa.select(table.data).where(table.run == run, among(connection, table.id, ids))
+    rows = connection.execute(query.order_by(table.id), execution_options={BINARY: True})
     return merge([segments.decode(row[0]) for row in rows])
 
 

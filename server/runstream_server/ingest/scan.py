@@ -15,6 +15,7 @@ from runstream_server.ingest.pieces import Piece, Range, pieces_of, visible
 from runstream_server.ingest.points import Points, merge
 from runstream_server.ingest.summaries import summarise
 from runstream_server.store.bulk import among
+from runstream_server.store.engine import BINARY
 from runstream_server.store.tables import chunks as chunks_table
 from runstream_server.store.tables import latest_deltas, rewinds
 from runstream_server.store.tables import segments as segments_table
@@ -56,14 +57,15 @@ def read_heads(
         query = query.where(between)
     if source is not None:
         query = query.where(table.source == source)
-    rows = connection.execute(query.order_by(table.id))
+    rows = connection.execute(query.order_by(table.id), execution_options={BINARY: True})
     return [ChunkHead(row[0], row[1], row[2], row[3], summaries.decode(row[4])) for row in rows]
 
 
 def read_chunk(connection: sa.Connection, run: int, head: ChunkHead) -> Points:
     """Return the points of a chunk."""
     table = chunks_table.c
-    data = connection.scalar(sa.select(table.data).where(table.run == run, table.id == head.id))
+    query = sa.select(table.data).where(table.run == run, table.id == head.id)
+    data = connection.scalar(query, execution_options={BINARY: True})
     return chunks.decode(head.summaries, bytes(data or b""))
 
 
@@ -76,7 +78,8 @@ def read_overviews(
     query = sa.select(table.id, column).where(
         table.run == run, among(connection, table.id, ids), column.is_not(None)
     )
-    return {row[0]: overviews.decode(row[1]) for row in connection.execute(query)}
+    rows = connection.execute(query, execution_options={BINARY: True})
+    return {row[0]: overviews.decode(row[1]) for row in rows}
 
 
 def read_segments(
@@ -108,11 +111,23 @@ def iter_segments(
     if source is not None:
         query = query.where(table.source == source)
     wanted = None if keys is None else frozenset(keys)
-    with connection.execute(query.execution_options(yield_per=_FETCH)) as rows:
-        for row in rows:
-            points = segments.decode(row[2], wanted)
-            if len(points):
-                yield row[0], row[1], points
+    for row in _few_at_once(connection, query):
+        points = segments.decode(row[2], wanted)
+        if len(points):
+            yield row[0], row[1], points
+
+
+def _few_at_once(
+    connection: sa.Connection, query: sa.Select[int, int, bytes]
+) -> Iterator[sa.Row[int, int, bytes]]:
+    """Yield the rows of a query, of which at most _FETCH are held."""
+    few = connection.execute(query.limit(_FETCH), execution_options={BINARY: True}).all()
+    if len(few) < _FETCH:  # mostly: a cursor of PostgreSQL takes three round trips
+        yield from few
+        return
+    del few
+    with connection.execute(query, execution_options={BINARY: True, "yield_per": _FETCH}) as rows:
+        yield from rows
 
 
 def settled() -> sa.ColumnElement[bool]:
