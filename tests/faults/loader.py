@@ -3,9 +3,9 @@
     python -m tests.faults.loader PROGRESS WORKERS
 
 PROGRESS is a file mapped into memory that survives SIGKILL: a cell of three uint64 each for the parent and
-for every worker, then the run id (32 bytes, ASCII), then a byte that a test sets to 1 to end the loops. A cell
-has log calls that returned, nanoseconds of the first, which makes a journal in a new process, and of the slowest of
-the others. Worker n logs the series `worker<n>`; the parent is number 0.
+for every worker, then the run id (32 bytes, ASCII), then a byte that a test sets to 1 to end the loops. A
+cell has log calls that returned, nanoseconds of the first, which makes a journal in a new process, and of the
+slowest of the others. Worker n logs the series `worker<n>`; the parent is number 0.
 """
 
 import mmap

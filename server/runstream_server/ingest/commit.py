@@ -37,7 +37,7 @@ from runstream_server.ingest.pieces import visible
 from runstream_server.ingest.points import joined
 from runstream_server.ingest.refusals import reason_to_refuse, refusal, refused_declaration
 from runstream_server.ingest.scan import read_limits
-from runstream_server.ingest.segments import encode
+from runstream_server.ingest.segments import encode_all
 from runstream_server.ingest.sessions import Verdict
 from runstream_server.ingest.storage import SegmentRow
 from runstream_server.ingest.summaries import summarise
@@ -404,7 +404,8 @@ class Commit:
     def _store(self, parts: Sequence[PartPoints]) -> None:
         if not parts:
             return
-        rows = [SegmentRow(item.part, len(item.points), encode(item.points)) for item in parts]
+        made = encode_all([item.points for item in parts])
+        rows = [SegmentRow(item.part, len(item.points), data) for item, data in zip(parts, made, strict=True)]
         ids = self.memory.storage.write_segments(self.connection, rows)
         if self._leaves_deltas(parts):
             self._leave(parts, ids)

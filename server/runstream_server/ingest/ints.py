@@ -10,6 +10,7 @@ All arithmetic wraps at 64 bits, so any int64 survives.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ _HEAD = struct.Struct("<BBq")
 _TYPES = {0: np.uint8, 1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 CONSTANT, FRAME, DELTA = 0, 1, 2
+_SPANS = np.array([1, 1 << 8, 1 << 16, 1 << 32], np.uint64)
+"""Differences from which on the next width is needed."""
 
 
 def encode(column: Ints) -> bytes:
@@ -28,6 +31,22 @@ def encode(column: Ints) -> bytes:
         return b""
     low, width = _range(column)
     return _frame(FRAME if width else CONSTANT, column, low, width)
+
+
+def encode_parts(column: Ints, starts: Ints, sizes: Ints) -> Iterator[bytes]:
+    """Yield what `encode` makes of each part of a column; parts begin at `starts` and are not empty."""
+    low, high = np.minimum.reduceat(column, starts), np.maximum.reduceat(column, starts)
+    span = high.view(np.uint64) - low.view(np.uint64)
+    offset = column.view(np.uint64) - np.repeat(low.view(np.uint64), sizes)
+    width = np.array([0, 1, 2, 4, 8])[np.searchsorted(_SPANS, span, side="right")]
+    data = {each: offset.astype(_TYPES[each]).tobytes() for each in np.unique(width).tolist() if each}
+    for start, size, each, base in zip(
+        starts.tolist(), sizes.tolist(), width.tolist(), low.tolist(), strict=True
+    ):
+        if each:
+            yield _HEAD.pack(FRAME, each, base) + data[each][each * start : each * (start + size)]
+        else:
+            yield _HEAD.pack(CONSTANT, 0, base)
 
 
 def encode_grouped(column: Ints, starts: Ints) -> bytes:

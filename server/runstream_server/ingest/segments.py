@@ -9,17 +9,21 @@ as float32 where that loses nothing, or once when they are all the same. The com
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from runstream_server.ingest import ints, keys
-from runstream_server.ingest.points import EMPTY, Points
+from runstream_server.ingest.points import EMPTY, Flags, Points
 from runstream_server.ingest.wire import Floats, Ints
 
 VERSION = 1
 
 _ONE, _SINGLE, _DOUBLE = 0, 1, 2
 _PROBE = 16
+_FEW = 4
+"""Fewer parts are encoded one by one."""
 _POINT = struct.Struct("<BBqBBqBBqBd")
 """Count, step and timestamp as constants of ints.py, and a value that is always the same."""
 
@@ -31,6 +35,35 @@ def encode(points: Points) -> bytes:
         return encode_point(points.keys[0], int(step[0]), int(timestamp[0]), float(value[0]))
     head = (bytes([VERSION]), keys.encode(points.keys), ints.encode(points.counts))
     return b"".join((*head, encode_columns(points)))
+
+
+def encode_all(parts: Sequence[Points]) -> list[bytes]:
+    """Return what `encode` makes of each; those with one point a series, often many and small, together."""
+    even = [points for points in parts if len(points) == len(points.keys)]
+    if len(even) < _FEW:
+        return [encode(points) for points in parts]
+    made = iter(_encode_even(even))
+    return [next(made) if len(points) == len(points.keys) else encode(points) for points in parts]
+
+
+def _encode_even(parts: Sequence[Points]) -> Iterator[bytes]:
+    """Yield the segments of parts with one point a series: a call of numpy for all, not for each."""
+    sizes = np.array([len(points) for points in parts])
+    starts = np.cumsum(sizes) - sizes
+    columns = zip(
+        ints.encode_parts(np.concatenate([points.step for points in parts]), starts, sizes),
+        ints.encode_parts(np.concatenate([points.timestamp for points in parts]), starts, sizes),
+        _encode_values_of_parts(np.concatenate([points.value for points in parts]), starts, sizes),
+        strict=True,
+    )
+    for points, (step, timestamp, value) in zip(parts, columns, strict=True):
+        yield b"".join((_even_head(tuple(points.keys)), step, timestamp, value))
+
+
+@lru_cache(maxsize=10_000)
+def _even_head(names: tuple[str, ...]) -> bytes:
+    """Return what comes before the columns; a run brings the same series again and again."""
+    return bytes([VERSION]) + keys.encode(list(names)) + ints.encode(np.ones(len(names), np.int64))
 
 
 def encode_point(key: str, step: int, timestamp: int, value: float) -> bytes:
@@ -91,10 +124,33 @@ def _encode_values(value: Floats) -> bytes:
     return bytes([_DOUBLE]) + value.tobytes()
 
 
+def _encode_values_of_parts(value: Floats, starts: Ints, sizes: Ints) -> Iterator[bytes]:
+    bits = value.view(np.int64)
+    same = np.minimum.reduceat(bits, starts) == np.maximum.reduceat(bits, starts)
+    single = np.logical_and.reduceat(_are_exact_single(value), starts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = value.astype(np.float32).tobytes()
+    wide = value.tobytes()
+    for start, size, is_same, is_single in zip(
+        starts.tolist(), sizes.tolist(), same.tolist(), single.tolist(), strict=True
+    ):
+        if is_same:
+            yield bytes([_ONE]) + wide[8 * start : 8 * start + 8]
+        elif is_single:
+            yield bytes([_SINGLE]) + narrow[4 * start : 4 * (start + size)]
+        else:
+            yield bytes([_DOUBLE]) + wide[8 * start : 8 * (start + size)]
+
+
 def _exact_single(value: Floats) -> bool:
+    return bool(_are_exact_single(value).all())
+
+
+def _are_exact_single(value: Floats) -> Flags:
     with np.errstate(over="ignore", invalid="ignore"):
         back = value.astype(np.float32).astype(np.float64)
-    return bool((back.view(np.int64) == value.view(np.int64)).all())
+    exact: Flags = back.view(np.int64) == value.view(np.int64)
+    return exact
 
 
 def _decode_values(data: memoryview, size: int) -> Floats:

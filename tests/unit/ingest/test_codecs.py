@@ -68,6 +68,14 @@ def test_a_segment_holds_points_as_they_came(found):
     assert rows_of(segments.decode(segments.encode(points))) == rows_of(points)
 
 
+@given(st.lists(rows(8), min_size=1, max_size=8), st.booleans())
+def test_segments_made_together_are_what_each_is_alone(found, even):
+    if even:  # one point a series
+        found = [list({row[0]: row for row in part}.values()) for part in found]
+    parts = [points_of(part) for part in found]
+    assert segments.encode_all(parts) == [segments.encode(points) for points in parts]
+
+
 @given(rows())
 def test_a_segment_gives_the_wanted_keys_alone(found):
     points = points_of(found)
