@@ -37,7 +37,7 @@ logger = logging.getLogger("runstream.ingest")
 
 GROUP_BYTES = 2 << 20
 """Size after which a group is full."""
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1
 """How long batches of several sessions wait for more: a commit costs milliseconds however little it holds."""
 GATHER_BYTES = 64 << 10
 """Size after which they do not wait any more."""
