@@ -26,8 +26,8 @@ from runstream_server.store.tables import latest_deltas
 
 MANY_SERIES = 2000
 """Series of one commit from which on it leaves deltas; fewer are added up at once."""
-MAX_ROWS = 20_000
-"""Rows that one transaction adds up: bounds memory, some kilobytes a row."""
+MAX_ROWS, MAX_BYTES = 20_000, 32 << 20
+"""What one transaction adds up at most, but a row at least: bounds memory, some times the bytes."""
 
 _FIELDS = {
     **dict.fromkeys(("count", "nan_count", "max_step", "last_timestamp"), "<i8"),
@@ -65,35 +65,43 @@ def write(
     insert_rows(connection, latest_deltas, _COLUMNS, rows)
 
 
-def settle(connection: sa.Connection, runs: Sequence[int] | None = None) -> int:
-    """Add up what is left for `latest_metrics`, of some runs or all; return how many rows that was.
-
-    At most MAX_ROWS; those that another transaction is adding up are waited for.
-    """
-    if connection.dialect.name == "sqlite":
-        return 0
-    t = latest_deltas.c
-    query = sa.select(t.run, t.segment).order_by(t.run, t.segment).limit(MAX_ROWS).with_for_update()
-    if runs is not None:
-        query = query.where(among(connection, t.run, runs))
-    due = query.cte("due")
-    statement = (
-        sa.delete(latest_deltas)
-        .where(t.run == due.c.run, t.segment == due.c.segment)
-        .returning(*latest_deltas.c["run", "experiment", "keys", "data"])
-    )
-    cursor = connection.execute(statement, execution_options={BINARY: True}).cursor
-    assert cursor is not None
-    found = list(cursor.fetchall())
-    if found:
-        latest.add_series(connection, *_added_up(found))
-    return len(found)
+def settle(connection: sa.Connection, runs: Sequence[int] | None = None) -> None:
+    """Add up what is left for `latest_metrics`, of some runs or all; wait for others that are at it."""
+    while _settle_some(connection, runs):
+        continue
 
 
 def settle_all(db: Database) -> None:
     """Add up all that is left, of whichever server. Raises: as `Database.write`."""
-    while db.write(settle) == MAX_ROWS:
+    while db.write(_settle_some, None):
         continue
+
+
+def _settle_some(connection: sa.Connection, runs: Sequence[int] | None) -> bool:
+    """Add up so many rows as one transaction should; return whether there are more."""
+    if connection.dialect.name == "sqlite":
+        return False
+    t = latest_deltas.c
+    chosen = sa.true() if runs is None else among(connection, t.run, runs)
+    # Counted before they are locked: rows that another one adds up meanwhile are no more among them.
+    found = sa.select(t.run).where(chosen).limit(MAX_ROWS + 1).subquery()
+    many = (connection.scalar(sa.select(sa.func.count()).select_from(found)) or 0) > MAX_ROWS
+    size = sa.func.octet_length(t["keys"]) + sa.func.octet_length(t.data)
+    query = sa.select(t.run, t.segment, size).where(chosen).order_by(t.run, t.segment).limit(MAX_ROWS)
+    due = connection.execute(query.with_for_update()).all()
+    if not due:
+        return many
+    total = np.cumsum([row[2] for row in due])
+    last = due[max(0, int(np.searchsorted(total, MAX_BYTES, side="right")) - 1)]
+    statement = (
+        sa.delete(latest_deltas)
+        .where(chosen, sa.tuple_(t.run, t.segment) <= sa.tuple_(last[0], last[1]))
+        .returning(t.run, t.experiment, t["keys"], t.data)
+    )
+    cursor = connection.execute(statement, execution_options={BINARY: True}).cursor
+    assert cursor is not None
+    latest.add_series(connection, *_added_up(list(cursor.fetchall())))
+    return many or last != due[-1]
 
 
 def _added_up(rows: Sequence[tuple[int, int, bytes, bytes]]) -> tuple[Ints, Ints, Summaries]:

@@ -157,3 +157,17 @@ def test_nothing_is_left_of_a_run_that_is_removed(server, call):
     call(runs_pb2.DeleteRunRequest(run_id=session.run_id))
     call(lifecycle_pb2.PurgeRunsRequest(run_ids=[session.run_id]))
     assert left(server) == 0
+
+
+@pytest.mark.parametrize("limits", [{"MAX_ROWS": 2}, {"MAX_BYTES": 1}], ids=["rows", "bytes"])
+def test_much_is_added_up_in_several_transactions(server, call, monkeypatch, limits):
+    for name, value in limits.items():
+        monkeypatch.setattr(deltas, name, value)
+    sent = [Session(secrets.token_hex(16)) for _ in range(3)]
+    for step in range(3):
+        for session in sent:
+            append(call, session, [("loss", step, 1, float(step))])
+    assert left(server) == 9
+    for session in sent:
+        assert counts(server, session.run_id) == {"loss": (3, 2.0)}
+    assert left(server) == 0
