@@ -28,22 +28,25 @@ def kinds(array: npt.NDArray[Any], version: int) -> npt.NDArray[np.uint8]:
         known = (found > 0) & (found <= slots.SKIP)
         return np.where(markers == 0, 0, np.where(known, found, DAMAGED)).astype(np.uint8)
     sums = _checksums(array)
-    found = np.where(_fits(markers, sums, slots.POINT), slots.POINT, 0).astype(np.uint8)
+    point = slots.seed_of(slots.POINT, version)
+    found = np.where(_fits(markers, sums, point), slots.POINT, 0).astype(np.uint8)
     rest = np.flatnonzero((found == 0) & (markers != 0))
     if len(rest):
-        found[rest] = _others(markers[rest], sums[rest])
+        found[rest] = _others(markers[rest], sums[rest], version)
     return found
 
 
-def _others(markers: npt.NDArray[np.uint32], sums: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+def _others(
+    markers: npt.NDArray[np.uint32], sums: npt.NDArray[np.uint32], version: int
+) -> npt.NDArray[np.uint8]:
     found = np.where(markers == slots.SKIPPED, slots.SKIP, DAMAGED).astype(np.uint8)
     for kind in (*slots.RECORDS, slots.MORE):
-        found[_fits(markers, sums, kind)] = kind
+        found[_fits(markers, sums, slots.seed_of(kind, version))] = kind
     return found
 
 
-def _fits(markers: npt.NDArray[np.uint32], sums: npt.NDArray[np.uint32], kind: int) -> npt.NDArray[np.bool_]:
-    expected = sums ^ np.uint32(zlib.crc32(bytes(_BODY), kind) ^ zlib.crc32(bytes(_BODY)))
+def _fits(markers: npt.NDArray[np.uint32], sums: npt.NDArray[np.uint32], seed: int) -> npt.NDArray[np.bool_]:
+    expected = sums ^ np.uint32(zlib.crc32(bytes(_BODY), seed) ^ zlib.crc32(bytes(_BODY)))
     fits: npt.NDArray[np.bool_] = np.where(expected == 0, 1, expected) == markers
     return fits
 

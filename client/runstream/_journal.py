@@ -110,7 +110,7 @@ class Journal:
             self.room.counter,
             slots.POINT_SLOT.pack_into,
         )
-        time_ns, point, shift, mask = time.time_ns, slots.POINT, SEGMENT_SHIFT, _MASK
+        time_ns, seed, shift, mask = time.time_ns, slots.seed_of(slots.POINT), SEGMENT_SHIFT, _MASK
         body, checksum = slots.POINT_BODY.pack, zlib.crc32
 
         def log_metric(
@@ -137,7 +137,7 @@ class Journal:
                     timestamp,
                     value,
                     number,
-                    checksum(body(step, timestamp, value, number), point) or 1,
+                    checksum(body(step, timestamp, value, number), seed) or 1,
                 )
             except BaseException as error:
                 try:

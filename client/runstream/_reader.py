@@ -151,8 +151,8 @@ class JournalReader:
                 run, text = slots.decode_record(raw, kind, self._version)
             except ValueError:
                 corrupt.append(first + offset)
-                # Its rest goes with it, as far as that can be its rest: a turned bit in the first byte of a
-                # point makes a head of it whose marker fits, since a checksum begins with the kind.
+                # Its rest goes with it, as far as that can be its rest: in format 2 a turned bit in the first
+                # byte of a point makes a head of it whose marker fits.
                 rest = found[offset + 1 : offset + len(raw) // SLOT_BYTES]
                 other = np.flatnonzero((rest != slots.MORE) & (rest != DAMAGED))
                 covered = offset + 1 + (int(other[0]) if len(other) else len(rest))

@@ -24,15 +24,16 @@ from runstream._reader import Cut, JournalReader
 from runstream._segments import create_segment
 
 MOST_SLOTS = 512
-_KINDS = {1: sorted(kind for kind in slots.RECORDS if kind < slots.SKIP), 2: sorted(slots.RECORDS)}
+_ALL = sorted(slots.RECORDS)
+_KINDS = {1: [kind for kind in _ALL if kind < slots.SKIP], 2: _ALL, 3: _ALL}
 """Kinds of records that a format has."""
 
 
 def check(data: bytes) -> None:
-    """Read files of a journal. data: which (0 names, odd: format 1, even: format 2), then a script."""
+    """Read files of a journal. data: which (0 names, others: formats 1, 2 and 3 in turn), then a script."""
     which = data[0] if data else 0
     if which:
-        _check(data[1:], 1 if which & 1 else 2)
+        _check(data[1:], 1 + (which - 1) % 3)
     else:
         _check_names(data[1:])
 

@@ -15,21 +15,21 @@ from runstream._sync import journals, sync
 from tests.integration.client.conftest import ROOT, until
 
 FIXTURES = Path(__file__).parent / "journals"
-VANISHED, ENDED = "f1" * 15 + "01", "f1" * 15 + "02"
 LOSSES = [(step, step / 7) for step in range(1500)]
 
 
-@pytest.mark.parametrize("version", [1])
+@pytest.mark.parametrize("version", [1, 2])
 def test_journals_of_an_older_format_are_delivered_whole(tmp_path, config, stored, version):
     """Written by the version of that time: one by a process that vanished, one to its end."""
     with tarfile.open(FIXTURES / f"format{version}.tar.gz") as packed:
         packed.extractall(tmp_path / "old/server/journals", filter="data")
     for meta in (tmp_path / "old").rglob("journal.json"):
         meta.write_text(json.dumps(json.loads(meta.read_text()) | {"tracking_uri": config.tracking_uri}))
+    vanished, ended = (f"f{version}" * 15 + end for end in ("01", "02"))
     report = sync(config, tmp_path / "old", force=True)
     assert (len(report.delivered), report.refused, report.failed) == (2, 0, [])
-    assert [stored.status(run) for run in (VANISHED, ENDED)] == ["FAILED", "FINISHED"]
-    for run_id in (VANISHED, ENDED):
+    assert [stored.status(run) for run in (vanished, ended)] == ["FAILED", "FINISHED"]
+    for run_id in (vanished, ended):
         assert stored.points(run_id) == LOSSES
         run = stored.run(run_id)
         assert {(item.key, item.value) for item in run.data.params} == {("text", "a longer text, " * 9)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 import signal
@@ -138,6 +139,26 @@ def test_one_flipped_bit_of_a_point_is_noticed_and_its_neighbours_are_read(tmp_p
     assert series == 0
 
 
+def test_two_turned_bits_make_no_other_kind_of_a_point(tmp_path):
+    journal = new_journal(tmp_path)
+    journal.define_series(RUN, "loss")
+    log = journal.bind(lambda *_: None)
+    pairs = list(itertools.combinations(range(32), 2))  # of the bytes that a checksum's start acts on
+    for step in range(len(pairs)):
+        log(RUN, "loss", step / 3, step, 1)
+    first = journal.written() - len(pairs)
+    journal.close()
+    path = segment_path(journal.folder, 0)
+    damaged = bytearray(path.read_bytes())
+    for at, bits in enumerate(pairs):
+        for bit in bits:
+            damaged[(first + at) * 32 + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    points, _, corrupt, _ = read_all(journal.folder)
+    assert points == []
+    assert corrupt == list(range(first, first + len(pairs)))
+
+
 def test_a_point_that_looks_like_a_record_takes_nothing_along(tmp_path):
     journal = new_journal(tmp_path)
     series = journal.define_series(RUN, "loss")
@@ -145,8 +166,10 @@ def test_a_point_that_looks_like_a_record_takes_nothing_along(tmp_path):
     journal.write_point(-1, series, 0, 1 << 40, struct.unpack("<d", struct.pack("<II", 500, 0))[0])
     journal.write_record(slots.TAG, 0, slots.pair_text("note", "kept"))
     journal.write_point(-1, series, 1, 0, 1.0)
-    # A bit of the first byte: the marker is then that of a declaration, and 500 bytes of text its length.
-    journal.room.buffers[0][at * 32] ^= 4
+    # The marker of a declaration, with 500 bytes of text; in format 2 it took one turned bit.
+    buffer = journal.room.buffers[0]
+    marker = slots.marker_of(bytes(buffer[at * 32 : at * 32 + 28]), slots.DECLARE)
+    slots.MARKER.pack_into(buffer, at * 32 + slots.MARKER_OFFSET, marker)
     journal.close()
     points, records, corrupt, _ = read_all(journal.folder)
     assert corrupt == [at]
