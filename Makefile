@@ -36,8 +36,8 @@ test-compat: venv tools ## the real MLflow clients against the REST door
 	$(BIN)/python -m pytest tests/compat
 
 # JOBS=0, on a machine with nothing else to do, also holds the slowest log call of each story to 50 ms.
-test-faults: venv tools ## kill, stop and cut off everything under load, 10 rounds a story; a table at the end
-	FAULT_ROUNDS=$${FAULT_ROUNDS:-10} FAULT_QUIET=$(if $(filter 0,$(JOBS)),1,0) \
+test-faults: venv tools ## kill, stop and cut off everything under load, 6 long rounds a story; a table at the end
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-6} FAULT_QUIET=$(if $(filter 0,$(JOBS)),1,0) \
 		$(BIN)/python -m pytest -n $(JOBS) -m faults
 
 # The targets are those of tests/fuzz/targets.py.

@@ -3,7 +3,7 @@
 Every story ends with the same count, taken from storage before reads remove duplicates: each point whose
 log call returned is there once, and nothing twice. One call may have been cut between its effect and its
 return.
-`FAULT_ROUNDS` sets the rounds of each story: 5 short ones by default, 10 long ones by `make test-faults`.
+`FAULT_ROUNDS` sets the rounds of each story: 5 short ones by default, 6 long ones by `make test-faults`.
 """
 
 import functools
