@@ -126,15 +126,15 @@ def test_a_unary_batch_of_unknown_outcome_is_unavailable(server, monkeypatch):
 
 def test_a_unit_that_the_database_does_not_take_is_refused_and_all_else_goes_on(server, monkeypatch):
     good, bad = Session(secrets.token_hex(16)), Session(secrets.token_hex(16))
-    real = segments.encode
+    real = segments.encode_all
 
-    def fail_on_poison(points):
+    def fail_on_poison(parts):
         # No input that passes our checks fails in the database; so the failure is made.
-        if "poison" in points.keys:
+        if any("poison" in points.keys for points in parts):
             raise RuntimeError("poison")
-        return real(points)
+        return real(parts)
 
-    monkeypatch.setattr("runstream_server.ingest.commit.encode", fail_on_poison)
+    monkeypatch.setattr("runstream_server.ingest.commit.encode_all", fail_on_poison)
     with stream_to(server.grpc) as stream:
         for session in (good, bad):
             stream.send(session.open())
