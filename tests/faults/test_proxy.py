@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.faults.harness import OFTEN, ROUNDS, sync, trainer, until
+from tests.faults.harness import OFTEN, POINTS, ROUNDS, sync, trainer, until
 from tests.faults.proxy import Kind, Proxy
 from tests.faults.test_kills import check, stack
 
@@ -30,6 +30,7 @@ def test_a_network_that(kind: Kind, stack, report):
         env = {**stack.server.client_env, "RUNSTREAM_TRACKING_URI": f"grpc://{proxy.address}"}
         with trainer(stack.folder / "training", env) as trained:
             until(lambda: proxy.faults >= OFTEN, 60 + 10 * ROUNDS, "the proxy does its worst")
+            trained.wait_for(POINTS[1])  # delays are many in a moment
             proxy.peace()
             assert trained.stop() == 0, trained.log.read_text()
             sync(env)
