@@ -38,7 +38,7 @@ test-compat: venv tools ## the real MLflow clients against the REST door
 # JOBS=0, on a machine with nothing else to do, also holds the slowest log call of each story to 50 ms.
 test-faults: venv tools ## kill, stop and cut off everything under load, 6 long rounds a story; a table at the end
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-6} FAULT_QUIET=$(if $(filter 0,$(JOBS)),1,0) \
-		$(BIN)/python -m pytest -n $(JOBS) tests/faults
+		$(BIN)/python -m pytest -n $(JOBS) -m faults tests/faults tests/integration/client
 
 # The targets are those of tests/fuzz/targets.py.
 test-fuzz: venv tools ## hunt with generated inputs: FUZZ_SECONDS (300) a target of the fuzzer, then all others
