@@ -56,9 +56,17 @@ def _record(
     program: str, running: Stack, path: Path, seconds: int, load: Callable[[Stack, float], None]
 ) -> None:
     """Profile the server under a load. Raises: CalledProcessError when py-spy may not or cannot."""
-    command = [program, "record", f"--pid={running.server.process.pid}", f"--output={path}"]
+    # By name and in its folder: the command is the picture's title, which has no business with this machine.
+    command = ["py-spy", "record", f"--pid={running.server.process.pid}", f"--output={path.name}"]
     command += [f"--duration={seconds}", f"--rate={RATE}", "--format=flamegraph", "--threads", "--gil"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as recording:
+    with subprocess.Popen(
+        command,
+        executable=shutil.which(program),
+        cwd=path.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as recording:
         load(running, seconds + 1)
         said, _ = recording.communicate()
     if recording.returncode:
