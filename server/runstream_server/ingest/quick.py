@@ -77,7 +77,8 @@ def _prepared(statement: str) -> bytes:
     return re.sub("%s", lambda _: f"${next(numbers)}", statement).encode()
 
 
-_STATEMENTS = {b"runstream_quick": _prepared(_MANY), b"runstream_point": _prepared(_ONE)}
+_POINTS, _POINT = b"runstream_quick", b"runstream_point"
+_STATEMENTS = {_POINTS: _prepared(_MANY), _POINT: _prepared(_ONE)}
 """Statements by the name they are prepared under."""
 
 
@@ -115,9 +116,9 @@ def commit(connection: sa.Connection, works: Sequence[UnaryWork], storage: Stora
     assert isinstance(raw, psycopg.Connection)
     first = works[0].metrics[0]
     if len(works) == len(works[0].metrics) == 1 and first.value == first.value:
-        name, parameters = b"runstream_point", _of_one(works[0].run_id, first, ids[0])
+        name, parameters = _POINT, _of_one(works[0].run_id, first, ids[0])
     else:
-        name, parameters = b"runstream_quick", _of_many(grouped, ids)
+        name, parameters = _POINTS, _of_many(grouped, ids)
     try:
         return _execute(raw, connection.info, name, parameters)
     except psycopg.Error as error:

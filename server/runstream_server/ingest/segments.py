@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -33,8 +32,7 @@ def encode(points: Points) -> bytes:
     if len(points) == 1:
         step, timestamp, value = points.rows(slice(None))
         return encode_point(points.keys[0], int(step[0]), int(timestamp[0]), float(value[0]))
-    head = (bytes([VERSION]), keys.encode(points.keys), ints.encode(points.counts))
-    return b"".join((*head, encode_columns(points)))
+    return _head(points) + encode_columns(points)
 
 
 def encode_all(parts: Sequence[Points]) -> list[bytes]:
@@ -56,14 +54,17 @@ def _encode_even(parts: Sequence[Points]) -> Iterator[bytes]:
         _encode_values_of_parts(np.concatenate([points.value for points in parts]), starts, sizes),
         strict=True,
     )
+    # Runs that log at once mostly log the same series.
+    heads: dict[tuple[str, ...], bytes] = {}
     for points, (step, timestamp, value) in zip(parts, columns, strict=True):
-        yield b"".join((_even_head(tuple(points.keys)), step, timestamp, value))
+        names = tuple(points.keys)
+        if names not in heads:
+            heads[names] = _head(points)
+        yield b"".join((heads[names], step, timestamp, value))
 
 
-@lru_cache(maxsize=10_000)
-def _even_head(names: tuple[str, ...]) -> bytes:
-    """Return what comes before the columns; a run brings the same series again and again."""
-    return bytes([VERSION]) + keys.encode(list(names)) + ints.encode(np.ones(len(names), np.int64))
+def _head(points: Points) -> bytes:
+    return bytes([VERSION]) + keys.encode(points.keys) + ints.encode(points.counts)
 
 
 def encode_point(key: str, step: int, timestamp: int, value: float) -> bytes:

@@ -1,6 +1,7 @@
 """What large commits leave to be added up later: whoever reads sees it at once, and it is counted once."""
 
 import secrets
+from functools import cache
 
 import grpc
 import pytest
@@ -59,9 +60,15 @@ def of_window(call, run_id):
     return call(request).columns[0].numbers[0]
 
 
-def of_frozen_window(call, run_id, seen={}):  # noqa: B006
-    seen.setdefault(run_id, call(views_pb2.WindowRunsRequest(query=ALL)).snapshot)
-    request = views_pb2.WindowRunsRequest(query=ALL, columns=["metrics.loss"], snapshot=seen[run_id])
+@cache
+def snapshot_of(call, run_id):
+    """Return the order of the runs as it was when this was first asked of `run_id`."""
+    return call(views_pb2.WindowRunsRequest(query=ALL)).snapshot
+
+
+def of_frozen_window(call, run_id):
+    snapshot = snapshot_of(call, run_id)
+    request = views_pb2.WindowRunsRequest(query=ALL, columns=["metrics.loss"], snapshot=snapshot)
     return call(request).columns[0].numbers[0]
 
 
